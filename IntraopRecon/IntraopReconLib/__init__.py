@@ -1,0 +1,1 @@
+"""From posed C-arm X-rays to a bone volume."""

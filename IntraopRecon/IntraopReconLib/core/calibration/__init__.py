@@ -1,0 +1,1 @@
+"""Where the source and the detector were: poses of the views."""

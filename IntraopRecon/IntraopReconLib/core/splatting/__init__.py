@@ -1,0 +1,1 @@
+"""Radiative Gaussians: projection, voxelization, initialization, losses."""

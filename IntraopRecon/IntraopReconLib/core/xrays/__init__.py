@@ -1,0 +1,1 @@
+"""X-ray images: DICOM, intensity to attenuation, simulation."""

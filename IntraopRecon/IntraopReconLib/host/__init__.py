@@ -1,0 +1,1 @@
+"""The side of IntraopRecon that lives in Slicer."""

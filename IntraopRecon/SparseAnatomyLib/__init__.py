@@ -1,0 +1,1 @@
+"""What both modules of the SparseAnatomy extension share."""

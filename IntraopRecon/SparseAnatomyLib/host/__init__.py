@@ -1,0 +1,1 @@
+"""The side that lives in Slicer: scene, worker process, signals."""
