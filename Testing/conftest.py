@@ -1,0 +1,39 @@
+"""What every test shares: thread counts, off-screen drawing, and where the data that do not ship are found."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Before numba, torch, VTK or Qt are imported, here and in the worker processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small steps on a loaded machine run many times slower with more
+os.environ.setdefault("NUMBA_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+os.environ.setdefault("MPLBACKEND", "Agg")
+if not os.environ.get("DISPLAY"):
+    os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkOSOpenGLRenderWindow")
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Return the root of the repository."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of data that do not ship; skip where it is absent."""
+    folder = Path(os.environ.get("SPARSEANATOMY_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"needs the data folder {folder} (say where it is with SPARSEANATOMY_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample_case() -> Path:
+    """Return the sample case that ships."""
+    return REPOSITORY / "Resources" / "SampleCase"
