@@ -1,0 +1,150 @@
+"""The repository as it is handed out: pins, citation, licenses, what the extension's metadata points to."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MAX_FILE_BYTES = 16_000_000
+
+
+def _text(name: str) -> str:
+    """Return the text of a file of the repository."""
+    return (REPOSITORY / name).read_text(encoding="utf-8")
+
+
+def _tracked() -> list[Path]:
+    """Return the files that belong to the repository."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [path for name in listed.stdout.split("\0") if name and (path := REPOSITORY / name).is_file()]
+
+
+@pytest.fixture(scope="module")
+def project() -> dict:
+    return tomllib.loads(_text("pyproject.toml"))
+
+
+@pytest.fixture(scope="module")
+def pins() -> dict[str, Version]:
+    lines = [line for line in _text("constraints.txt").splitlines() if line and not line.startswith("#")]
+    requirements = [Requirement(line) for line in lines]
+    for requirement in requirements:
+        assert re.fullmatch(r"==[^*,]+", str(requirement.specifier)), f"{requirement} is not pinned to one version"
+    names = Counter(canonicalize_name(requirement.name) for requirement in requirements)
+    assert names.most_common(1)[0][1] == 1, "a package is pinned twice"
+    return {canonicalize_name(r.name): Version(str(r.specifier)[2:]) for r in requirements}
+
+
+def _requirements(project: dict) -> list[Requirement]:
+    """Return everything that pyproject.toml may install, the build's own needs included."""
+    groups = [project["build-system"]["requires"], project["project"]["dependencies"]]
+    groups += project["project"]["optional-dependencies"].values()
+    return [Requirement(text) for group in groups for text in group]
+
+
+def test_every_dependency_is_pinned(project: dict, pins: dict[str, Version]):
+    for requirement in _requirements(project):
+        name = canonicalize_name(requirement.name)
+        assert name in pins, f"{requirement} is not in constraints.txt"
+        assert requirement.specifier.contains(pins[name]), f"{requirement} and constraints.txt disagree"
+
+
+def test_extras_and_commands_are_the_promised_ones(project: dict):
+    assert set(project["project"]["optional-dependencies"]) >= {"host", "test", "bench", "cuda"}
+    assert project["project"]["scripts"]["intraop-recon"] == "IntraopReconLib.cli:main"
+
+
+def test_no_dependency_is_gpl(project: dict):
+    assert "pylibjpeg-libjpeg" not in {canonicalize_name(requirement.name) for requirement in _requirements(project)}
+
+
+def test_makefile_has_the_promised_targets():
+    targets = set(re.findall(r"^([a-z]+):", _text("Makefile"), re.MULTILINE))
+    assert targets >= {"demo", "test", "bench", "lint"}
+
+
+def test_citation_is_complete_and_agrees(project: dict):
+    citation = yaml.safe_load(_text("CITATION.cff"))
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["license"] == project["project"]["license"] == "Apache-2.0"
+    assert citation["version"] == project["project"]["version"]
+    assert citation["message"]
+    assert citation["authors"]
+    identifiers = {identifier["value"] for paper in citation["references"] for identifier in paper["identifiers"]}
+    assert identifiers >= {"arXiv:2504.14699", "arXiv:2405.20693"}
+    for paper in citation["references"]:
+        assert paper["title"]
+        assert paper["year"]
+        assert all(author["family-names"] for author in paper["authors"])
+
+
+def test_license_is_apache():
+    license_text = _text("LICENSE.txt")
+    assert "Apache License" in license_text
+    assert "END OF TERMS AND CONDITIONS" in license_text
+
+
+@pytest.mark.parametrize("name", ["README.md", "CMakeLists.txt", "CITATION.cff", "pyproject.toml"])
+def test_says_research_use_only(name: str):
+    assert "research use only" in " ".join(_text(name).split()).lower()
+
+
+def test_extension_metadata_points_to_files_that_exist():
+    metadata = dict(re.findall(r'set\((EXTENSION_\w+) "([^"]*)"\)', _text("CMakeLists.txt")))
+    assert metadata["EXTENSION_DEPENDS"] == "PyTorch"
+    for key in ("EXTENSION_ICONURL", "EXTENSION_SCREENSHOTURLS"):
+        for url in metadata[key].split():
+            name = url.removeprefix("${_raw}/")
+            assert name != url, f"{key} does not start at the repository's root"
+            assert (REPOSITORY / name).is_file(), f"{key} names {name}, which is not there"
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_within_the_repository_lead_somewhere(name: str):
+    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", _text(name))
+    assert [link for link in links if not (REPOSITORY / link).exists()] == []
+
+
+def test_readme_headings_that_are_linked_exist():
+    text = _text("README.md")
+    anchors = {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+    assert [link for link in re.findall(r"\]\(#([^)]+)\)", text) if link not in anchors] == []
+
+
+def test_readme_names_only_options_that_the_commands_have():
+    commands = re.findall(r"^\$? ?(?:\.venv/bin/)?intraop-recon (\w+)([^\n]*)", _text("README.md"), re.MULTILINE)
+    assert {name for name, _ in commands} >= {"demo", "simulate", "reconstruct", "evaluate"}
+
+
+def test_contributing_fits_on_one_screen():
+    assert _text("CONTRIBUTING.md").count("\n") <= 50
+
+
+def test_no_file_is_too_large():
+    assert [path.name for path in _tracked() if path.stat().st_size > MAX_FILE_BYTES] == []
+
+
+def test_data_that_ship_say_whose_they_are():
+    folders = {path.parent for path in _tracked() if path.suffix in {".dcm", ".nrrd", ".npz", ".pt"}}
+    for folder in folders:
+        upwards = [parent / "ATTRIBUTION.md" for parent in (folder, *folder.parents) if REPOSITORY in (parent, *parent.parents)]
+        assert any(path.is_file() for path in upwards), f"{folder.relative_to(REPOSITORY)} has no ATTRIBUTION.md"
+
+
+def test_no_two_test_files_share_a_name():
+    names = Counter(path.name for path in (REPOSITORY / "Testing").rglob("*.py") if "__pycache__" not in path.parts)
+    del names["conftest.py"]
+    assert [name for name, count in names.items() if count > 1] == []
+    assert not (REPOSITORY / "Testing" / "__init__.py").exists()
