@@ -1,4 +1,4 @@
-"""Every setting of a reconstruction and its default: the only place with defaults. Imports no torch, so that a panel can show them."""
+"""Every setting of a reconstruction or a simulation and its default: the only place with defaults; it imports no torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal
 Method = Literal["auto", "splat", "voxel", "ixgs"]
 Quality = Literal["preview", "standard", "best"]
 Device = Literal["auto", "cpu", "cuda"]
+Orbit = Literal["arbitrary", "circular"]
 
 
 @dataclass(frozen=True)
@@ -53,3 +54,42 @@ class ReconstructionConfig:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class SimulationConfig:
+    """How X-rays are simulated from CT.
+
+    Attributes:
+        views: Number of X-rays.
+        seed: Same seed, same poses and same noise.
+        size_px: Rows and columns of the square detector; its physical size stays the same.
+        orbit: `arbitrary` (each pose drawn within the ranges below) or `circular` (no tilt, roll or jitter, one distance, even steps).
+        center_lps_mm: Isocenter and center of the imaged region; None for the centroid of the bone.
+        radius_mm: What lies further from the center is left out, so that no view is truncated; None keeps the whole anatomy.
+        photons_per_pixel: Mean count of an unattenuated pixel; None for no noise.
+        arc_deg: Range of the orbit about the patient's long axis, centered in front of the patient.
+        tilt_deg: Largest cranial or caudal angulation.
+        roll_deg: Largest rotation of the detector in its own plane.
+        jitter_mm: Largest distance of the central ray's target from the isocenter along each axis.
+        source_to_isocenter_mm: Smallest and largest distance.
+        source_to_detector_mm: SDD.
+        detector_mm: Edge of the detector.
+        realistic: Spectrum, scatter and blur; not available yet.
+        beads: Calibration beads in the pictures; not available yet.
+    """
+
+    views: int = 25
+    seed: int = 0
+    size_px: int = 256
+    orbit: Orbit = "arbitrary"
+    center_lps_mm: tuple[float, float, float] | None = None
+    radius_mm: float | None = 92.0
+    photons_per_pixel: float | None = 3e4
+    arc_deg: float = 200.0
+    tilt_deg: float = 30.0
+    roll_deg: float = 20.0
+    jitter_mm: float = 3.0
+    source_to_isocenter_mm: tuple[float, float] = (560.0, 680.0)
+    source_to_detector_mm: float = 1020.0
+    detector_mm: float = 358.4
+    realistic: bool = False
+    beads: bool = False
