@@ -1,0 +1,221 @@
+"""Scalar field on a voxel grid -> closed triangle mesh in LPS mm, and its files. The one place in the libraries that meshes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from .checks import check_array, check_positive
+from .frames import transform_points
+from .grid import VoxelGrid
+
+if TYPE_CHECKING:
+    from vtkmodules.vtkCommonDataModel import vtkPolyData
+
+
+@dataclass(frozen=True, eq=False)
+class TriangleMesh:
+    """A surface; normals by the right-hand rule point from inside (above the level) to outside.
+
+    Attributes:
+        points_lps_mm: float32 [n, 3].
+        triangles: Indices into the points, int64 [m, 3].
+    """
+
+    points_lps_mm: np.ndarray
+    triangles: np.ndarray
+
+    @property
+    def volume_mm3(self) -> float:
+        """Enclosed volume, cavities subtracted."""
+        a, b, c = self._corners()
+        return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
+
+    @property
+    def area_mm2(self) -> float:
+        """Area of the surface."""
+        a, b, c = self._corners()
+        return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2)
+
+    def _corners(self) -> np.ndarray:
+        """Corners of the triangles about the mesh's middle, float64 [3, m, 3]."""
+        points = self.points_lps_mm.astype(float)
+        if len(points):
+            points -= points.mean(0)
+        return points[self.triangles].transpose(1, 0, 2)
+
+
+def mesh_from_field(
+    field: np.ndarray, grid: VoxelGrid, level: float, smallest_island_mm3: float = 0.0, keep_triangles: float = 0.5
+) -> TriangleMesh:
+    """Mesh where a field exceeds a level.
+
+    The surface is closed also where the field exceeds the level at the border of the grid. It is smoothed with a windowed sinc (pass band
+    0.1, which keeps the volume) and thinned without changing its topology.
+
+    Args:
+        field: float [k, j, i].
+        grid: Where its voxels lie.
+        level: The surface's value, in the field's unit.
+        smallest_island_mm3: Separate pieces (26-connected voxels above the level) of less volume are left out.
+        keep_triangles: Share of the triangles to keep when thinning, 0 to 1; 1 thins nothing.
+
+    Returns:
+        The mesh, without points where nothing exceeds the level.
+
+    Source: Taubin, Zhang and Golub, ECCV 1996 (smoothing); Schroeder et al., Flying Edges, LDAV 2015.
+    """
+    field = check_array("field", field, grid.shape_kji, dtype=np.float32)
+    check_positive("keep_triangles", keep_triangles)
+    inside = _without_small_islands(field > level, smallest_island_mm3 / grid.voxel_volume_mm3)
+    if not inside.any():
+        return TriangleMesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int64))
+    lowest = float(field.min())
+    outside = lowest if lowest < level else 2 * level - float(field.max())
+    padded = np.pad(np.where(inside | (field <= level), field, outside), 1, constant_values=outside)
+    points_ijk, triangles = _contour(padded, level, keep_triangles)
+    if np.linalg.det(grid.direction) < 0:  # a left-handed grid turns the triangles inside out
+        triangles = triangles[:, ::-1]
+    return TriangleMesh(transform_points(grid.lps_from_ijk, points_ijk - 1.0).astype(np.float32), np.ascontiguousarray(triangles))
+
+
+def write_vtp(mesh: TriangleMesh, path: Path) -> None:
+    """Write VTK XML PolyData with point normals; field data `SPACE` says LPS, as Slicer writes and reads it.
+
+    Raises:
+        OSError: The file could not be written; nothing is left under its name.
+    """
+    from vtkmodules.vtkIOXML import vtkXMLPolyDataWriter
+
+    writer = vtkXMLPolyDataWriter()
+    writer.SetCompressorTypeToZLib()
+    _write(writer, mesh, Path(path))
+
+
+def write_stl(mesh: TriangleMesh, path: Path) -> None:
+    """Write binary STL; its header says `SPACE=LPS`, as Slicer writes and reads it.
+
+    Raises:
+        OSError: The file could not be written; nothing is left under its name.
+    """
+    from vtkmodules.vtkIOGeometry import vtkSTLWriter
+
+    writer = vtkSTLWriter()
+    writer.SetFileTypeToBinary()
+    writer.SetHeader("SparseAnatomy bone surface, mm. SPACE=LPS")
+    _write(writer, mesh, Path(path))
+
+
+def read_vtp(path: Path) -> TriangleMesh:
+    """Read what `write_vtp` wrote.
+
+    Raises:
+        OSError: There is no such file.
+    """
+    from vtkmodules.util.numpy_support import vtk_to_numpy
+    from vtkmodules.vtkIOXML import vtkXMLPolyDataReader
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file.")
+    reader = vtkXMLPolyDataReader()
+    reader.SetFileName(str(path))
+    reader.Update()
+    return _from_vtk(reader.GetOutput(), vtk_to_numpy)
+
+
+def _without_small_islands(inside: np.ndarray, smallest_voxels: float) -> np.ndarray:
+    if smallest_voxels <= 1:
+        return inside
+    labels, _ = ndimage.label(inside, structure=np.ones((3, 3, 3)))
+    sizes = np.bincount(labels.ravel())
+    return inside & (sizes >= smallest_voxels)[labels]
+
+
+def _contour(field: np.ndarray, level: float, keep_triangles: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return points (i, j, k) [n, 3] and triangles [m, 3], smoothed and thinned, of a field [k, j, i]."""
+    from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+    from vtkmodules.vtkCommonDataModel import vtkImageData
+    from vtkmodules.vtkFiltersCore import vtkDecimatePro, vtkFlyingEdges3D, vtkWindowedSincPolyDataFilter
+
+    image = vtkImageData()
+    image.SetDimensions(*field.shape[::-1])
+    image.GetPointData().SetScalars(numpy_to_vtk(np.ascontiguousarray(field).ravel()))
+    contour = vtkFlyingEdges3D()
+    contour.SetInputData(image)
+    contour.SetValue(0, level)
+    contour.ComputeNormalsOff()
+    contour.ComputeScalarsOff()
+    smooth = vtkWindowedSincPolyDataFilter()
+    smooth.SetInputConnection(contour.GetOutputPort())
+    smooth.SetNumberOfIterations(20)
+    smooth.SetPassBand(0.1)
+    smooth.BoundarySmoothingOff()
+    smooth.FeatureEdgeSmoothingOff()
+    smooth.NonManifoldSmoothingOn()
+    smooth.NormalizeCoordinatesOn()
+    last = smooth
+    if keep_triangles < 1:
+        last = vtkDecimatePro()
+        last.SetInputConnection(smooth.GetOutputPort())
+        last.SetTargetReduction(1 - keep_triangles)
+        last.PreserveTopologyOn()
+        last.SplittingOff()
+        last.BoundaryVertexDeletionOff()
+    last.Update()
+    mesh = _from_vtk(last.GetOutput(), vtk_to_numpy)
+    return mesh.points_lps_mm, mesh.triangles
+
+
+def _from_vtk(poly, vtk_to_numpy) -> TriangleMesh:
+    if poly.GetNumberOfPolys() == 0:
+        return TriangleMesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int64))
+    triangles = vtk_to_numpy(poly.GetPolys().GetConnectivityArray()).reshape(-1, 3)
+    return TriangleMesh(vtk_to_numpy(poly.GetPoints().GetData()).astype(np.float32), triangles.astype(np.int64))
+
+
+def _to_vtk(mesh: TriangleMesh) -> vtkPolyData:
+    from vtkmodules.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray
+    from vtkmodules.vtkCommonCore import vtkPoints, vtkStringArray
+    from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkPolyData
+    from vtkmodules.vtkFiltersCore import vtkPolyDataNormals
+
+    points, cells, poly = vtkPoints(), vtkCellArray(), vtkPolyData()
+    points.SetData(numpy_to_vtk(mesh.points_lps_mm, deep=True))
+    offsets = np.arange(len(mesh.triangles) + 1, dtype=np.int64) * 3
+    cells.SetData(numpy_to_vtkIdTypeArray(offsets, deep=True), numpy_to_vtkIdTypeArray(mesh.triangles.ravel(), deep=True))
+    poly.SetPoints(points)
+    poly.SetPolys(cells)
+    normals = vtkPolyDataNormals()
+    normals.SetInputData(poly)
+    normals.SplittingOff()
+    normals.ConsistencyOff()  # the triangles are consistent, and cavities must keep theirs
+    normals.AutoOrientNormalsOff()
+    normals.Update()
+    poly = normals.GetOutput()
+    space = vtkStringArray()
+    space.SetName("SPACE")
+    space.InsertNextValue("LPS")
+    poly.GetFieldData().AddArray(space)
+    return poly
+
+
+def _write(writer, mesh: TriangleMesh, path: Path) -> None:
+    """Write to a temporary name, then rename."""
+    from vtkmodules.vtkCommonCore import vtkCommand
+
+    partial = path.with_name(path.name + ".partial")
+    complaints: list[str] = []
+    writer.AddObserver(vtkCommand.ErrorEvent, lambda *_: complaints.append("VTK reports an error"))
+    writer.SetFileName(str(partial))
+    writer.SetInputData(_to_vtk(mesh))
+    try:
+        if writer.Write() != 1 or writer.GetErrorCode() or complaints:
+            raise OSError(f"{path}: the mesh could not be written.")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
