@@ -1,0 +1,61 @@
+"""A MRML scene without the desktop: what Slicer's modules register when it starts, for tests, commands and off-screen pictures."""
+
+from __future__ import annotations
+
+import tempfile
+
+import slicer
+import vtk
+
+_LOGICS = (
+    "vtkSlicerVolumesLogic",
+    "vtkSlicerModelsLogic",
+    "vtkSlicerSegmentationsModuleLogic",
+    "vtkSlicerMarkupsLogic",
+    "vtkSlicerTransformLogic",
+    "vtkSlicerVolumeRenderingLogic",
+    "vtkSlicerSubjectHierarchyModuleLogic",
+)
+
+
+class HeadlessScene:
+    """Owns a scene and the module logics that its node types need; keep it as long as the scene is used.
+
+    Attributes:
+        scene: The vtkMRMLScene.
+        applicationLogic: Its vtkSlicerApplicationLogic.
+    """
+
+    def __init__(self) -> None:
+        self.scene = slicer.vtkMRMLScene()
+        self.applicationLogic = slicer.vtkSlicerApplicationLogic()
+        self.applicationLogic.SetMRMLScene(self.scene)
+        self.applicationLogic.SetSliceLogics(vtk.vtkCollection())
+        self.applicationLogic.SetViewLogics(vtk.vtkCollection())
+        colors = self.applicationLogic.GetColorLogic()
+        colors.SetMRMLScene(self.scene)
+        colors.AddDefaultColorNodes()
+        self._cacheFolder = tempfile.TemporaryDirectory(prefix="SparseAnatomy-")  # where .mrb files are unpacked
+        self._fileLogics = self._prepareFiles(self._cacheFolder.name)
+        self._logics = [self._register(name) for name in _LOGICS]
+        patientRightIsScreenLeft = True
+        slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self.scene, patientRightIsScreenLeft)
+
+    def _register(self, className: str):
+        logic = getattr(slicer, className)()
+        logic.SetMRMLScene(self.scene)
+        logic.SetMRMLApplicationLogic(self.applicationLogic)
+        self.applicationLogic.SetModuleLogic(className, logic)
+        return logic
+
+    def _prepareFiles(self, cacheFolder: str):
+        remote = slicer.vtkMRMLRemoteIOLogic()
+        remote.SetMRMLScene(self.scene)
+        remote.SetMRMLApplicationLogic(self.applicationLogic)
+        remote.GetCacheManager().SetRemoteCacheDirectory(cacheFolder)
+        manager = slicer.vtkDataIOManagerLogic()
+        manager.SetMRMLScene(self.scene)
+        manager.SetMRMLApplicationLogic(self.applicationLogic)
+        manager.SetAndObserveDataIOManager(remote.GetDataIOManager())
+        remote.AddDataIOToScene()
+        return remote, manager
