@@ -1,4 +1,4 @@
-"""X-rays from CT: bone-enhanced attenuation, poses of a C-arm, exact line integrals, Poisson noise, XA DICOM.
+"""X-rays from CT: bone-enhanced attenuation, poses of a C-arm, exact line integrals, Poisson noise.
 
 The volume is projected at half the voxel pitch of the ground truth that it is stored with, by a projector that no reconstruction uses.
 """
@@ -6,24 +6,18 @@ The volume is projected at half the voxel pitch of the ground truth that it is s
 from __future__ import annotations
 
 import math
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import SimpleITK
 
-from IntraopReconLib.core.calibration.poses import PosedImage, write_poses
 from IntraopReconLib.core.config import SimulationConfig
 from IntraopReconLib.core.reconstruction import Report, silent
 from SparseAnatomyLib.errors import InputError, ResourceError
 from SparseAnatomyLib.geometry import XrayView
 from SparseAnatomyLib.grid import VoxelGrid
 
-from .dicom_writer import XraySeries, write_xray
 from .siddon import line_integrals
 
 GROUND_TRUTH_SPACING_MM = 1.5
@@ -37,38 +31,6 @@ CT_RANGE_HU = (-1000.0, 3071.0)  # air to the end of 12 bits, where metal satura
 EDGE_MM = 10.0  # over which the imaged region fades out
 MARGIN_MM = 4.0  # of the ground truth around the imaged region
 MOST_VOXELS = 400_000_000  # of the projected volume, 1.6 GB
-
-
-def simulate_case(ct_path: Path, out: Path, config: SimulationConfig, report: Report = silent) -> None:
-    """Simulate X-rays of a CT and write them as a case folder: `xrays/`, `poses.json`, `ground_truth.nrrd`.
-
-    The folder appears when it is complete, and not at all if anything fails.
-
-    Args:
-        ct_path: CT in Hounsfield units: NRRD, NIfTI, MetaImage or whatever else SimpleITK reads.
-        out: The case folder; new or empty.
-        config: What is simulated.
-        report: Told about the progress.
-
-    Raises:
-        InputError: The CT, the settings or the folder will not do.
-        ResourceError: The disk is full or the volume too large for the memory.
-        Cancelled: From `report`.
-    """
-    _check_settings(config)
-    with _new_folder(out) as folder:
-        report(0.0, "Reading the CT")
-        ct = read_ct(ct_path)
-        center = np.array(config.center_lps_mm if config.center_lps_mm is not None else bone_centroid_lps_mm(ct), float)
-        report(0.05, "Preparing the anatomy")
-        volume, grid = attenuation_volume(ct, center, config.radius_mm)
-        _write_ground_truth(folder / "ground_truth.nrrd", volume, grid)
-        poses_rng, noise_rng = (np.random.default_rng(child) for child in np.random.SeedSequence(config.seed).spawn(2))
-        views = random_poses(config, center, poses_rng)
-        attenuation = simulate_views(volume, grid, views, lambda done, message: report(0.15 + 0.8 * done, message))
-        report(0.95, "Writing the X-rays")
-        _write_xrays(folder, add_noise(attenuation, config.photons_per_pixel, noise_rng), views, center, f"{ct_path.name} {config}")
-    report(1.0, "Done")
 
 
 def simulate_views(attenuation_per_mm: np.ndarray, grid: VoxelGrid, views: Sequence[XrayView], report: Report = silent) -> np.ndarray:
@@ -139,9 +101,7 @@ def carm_view(
         roll_rad: Of the detector in its own plane, clockwise for an observer at the source.
         source_to_isocenter_mm: From the source to the target.
     """
-    towards_source = np.array(
-        [math.sin(orbit_rad) * math.cos(tilt_rad), -math.cos(orbit_rad) * math.cos(tilt_rad), math.sin(tilt_rad)]
-    )
+    towards_source = np.array([math.sin(orbit_rad) * math.cos(tilt_rad), -math.cos(orbit_rad) * math.cos(tilt_rad), math.sin(tilt_rad)])
     forward = -towards_source
     down = np.array([0.0, 0.0, -1.0])
     down -= (down @ forward) * forward
@@ -255,9 +215,11 @@ def attenuation_volume(ct: SimpleITK.Image, center_lps_mm: np.ndarray, radius_mm
     if math.prod(grid.size_ijk) > MOST_VOXELS:
         extent = " × ".join(f"{edge:.0f}" for edge in grid.extent_mm)
         raise ResourceError(f"The region of {extent} mm is too large to simulate.", "Give a smaller radius, or crop the CT.")
-    volume = attenuation_from_hounsfield(_resampled(ct, grid))
-    if radius_mm is not None:
-        volume *= _ball(grid, center_lps_mm, radius_mm)
+    volume = _resampled(ct, grid)
+    for k, slab in enumerate(volume):  # slab by slab: whole volumes of intermediate values would fill the memory
+        slab[:] = attenuation_from_hounsfield(slab)
+        if radius_mm is not None:
+            slab *= _fade_out(grid, k, center_lps_mm, radius_mm)
     return volume, grid
 
 
@@ -272,13 +234,11 @@ def _resampled(ct: SimpleITK.Image, grid: VoxelGrid) -> np.ndarray:
     return SimpleITK.GetArrayFromImage(resample.Execute(ct))
 
 
-def _ball(grid: VoxelGrid, center_lps_mm: np.ndarray, radius_mm: float) -> np.ndarray:
-    """Return 1 inside the ball, 0 outside, fading over its last EDGE_MM, float32 [k, j, i]; the grid is aligned with LPS."""
-    squares = []
-    for n, spacing, origin, center in zip(grid.size_ijk, grid.spacing_mm, grid.origin_lps_mm, center_lps_mm, strict=True):
-        squares.append(((origin + spacing * np.arange(n) - center) ** 2).astype(np.float32))
-    distance = np.sqrt(squares[2][:, None, None] + squares[1][:, None] + squares[0])
-    return _smoothstep((radius_mm - distance) / EDGE_MM)
+def _fade_out(grid: VoxelGrid, k: int, center_lps_mm: np.ndarray, radius_mm: float) -> np.ndarray:
+    """Return for slab k 1 inside the ball, 0 outside, fading over its last EDGE_MM, [j, i]; the grid is aligned with LPS."""
+    x, y = (grid.origin_lps_mm[axis] + grid.spacing_mm[axis] * np.arange(grid.size_ijk[axis]) - center_lps_mm[axis] for axis in (0, 1))
+    z = grid.origin_lps_mm[2] + grid.spacing_mm[2] * k - center_lps_mm[2]
+    return _smoothstep((radius_mm - np.sqrt(x**2 + y[:, None] ** 2 + z**2)) / EDGE_MM)
 
 
 def _smoothstep(t: np.ndarray) -> np.ndarray:
@@ -295,69 +255,3 @@ def _bounds_lps_mm(ct: SimpleITK.Image) -> tuple[np.ndarray, np.ndarray]:
 
 def _point(lps_mm: np.ndarray) -> str:
     return "(" + ", ".join(f"{x:.0f}" for x in lps_mm) + ")"
-
-
-def _write_ground_truth(path: Path, volume: np.ndarray, grid: VoxelGrid) -> None:
-    """Write the mean over 2 × 2 × 2 of the projected voxels, float32 per mm, rounded to 2⁻²⁰ per mm so that it compresses well."""
-    nk, nj, ni = (n // 2 for n in volume.shape)
-    truth = volume.reshape(nk, 2, nj, 2, ni, 2).mean(axis=(1, 3, 5), dtype=np.float64)
-    image = SimpleITK.GetImageFromArray((np.rint(truth * 2**20) / 2**20).astype(np.float32))
-    image.SetSpacing((2 * grid.spacing_mm).tolist())
-    image.SetOrigin((grid.origin_lps_mm + grid.spacing_mm / 2).tolist())
-    image.SetMetaData("quantity", "attenuation per mm")
-    SimpleITK.WriteImage(image, str(path), useCompression=True)
-
-
-def _write_xrays(folder: Path, intensity: np.ndarray, views: Sequence[XrayView], center: np.ndarray, key: str) -> None:
-    """Write `xrays/view_000.dcm`, … and `poses.json`."""
-    (folder / "xrays").mkdir()
-    series = XraySeries(key, f"{len(views)} X-rays simulated from CT", center)
-    posed = []
-    for number, (image, view) in enumerate(zip(intensity, views, strict=True)):
-        name = f"xrays/view_{number:03d}.dcm"
-        write_xray(folder / name, image, view, series, number + 1)
-        posed.append(PosedImage(image=name, view=view, air_intensity=AIR_INTENSITY))
-    write_poses(folder / "poses.json", posed)
-
-
-def _check_settings(config: SimulationConfig) -> None:
-    """Raise InputError for settings that make no picture."""
-    if config.realistic or config.beads:
-        name, what = ("--realistic", "Realistic X-rays") if config.realistic else ("--beads", "Calibration beads")
-        raise InputError(f"{what} ({name}) are not available yet.", f"Leave {name} out.")
-    rules = [
-        ("views", 1 <= config.views <= 1000, "between 1 and 1000"),
-        ("seed", config.seed >= 0, "0 or more"),
-        ("size", 16 <= config.size_px <= 4096, "between 16 and 4096 pixels"),
-        ("radius", config.radius_mm is None or EDGE_MM < config.radius_mm < 1000, f"above {EDGE_MM:g} and below 1000 mm"),
-        ("photons", config.photons_per_pixel is None or 1 <= config.photons_per_pixel <= 1e9, "between 1 and 1e9"),
-        ("center", config.center_lps_mm is None or np.isfinite(config.center_lps_mm).all(), "three numbers"),
-    ]
-    for name, holds, expected in rules:
-        if not holds:
-            raise InputError(f"The setting {name} must be {expected}.", f"Correct {name}.")
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `out` that becomes `out` at the end, or vanishes if anything fails."""
-    out = Path(out).absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not empty.", "Choose another folder for --out, or remove this one.")
-    temporary = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", suffix=".partial", dir=out.parent))
-        temporary.chmod(0o755)
-        yield temporary
-        if out.exists():
-            out.rmdir()
-        os.replace(temporary, out)
-    except PermissionError as error:
-        raise InputError(f"{out} cannot be written.", "Choose a folder that you may write to.") from error
-    except (OSError, RuntimeError) as error:
-        message = f"{out} could not be written ({error})."
-        raise ResourceError(message, "Free some disk space or choose another folder.") from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)

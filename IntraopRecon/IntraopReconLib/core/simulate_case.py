@@ -1,0 +1,135 @@
+"""A CT becomes a case folder: X-rays, poses and the volume that a reconstruction of them should find."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import SimpleITK
+
+from SparseAnatomyLib.errors import InputError, ResourceError
+from SparseAnatomyLib.geometry import XrayView
+from SparseAnatomyLib.grid import VoxelGrid
+
+from .calibration.poses import PosedImage, write_poses
+from .config import SimulationConfig
+from .reconstruction import Report, silent
+from .xrays.dicom_writer import XraySeries, write_xray
+from .xrays.simulate import (
+    AIR_INTENSITY,
+    EDGE_MM,
+    add_noise,
+    attenuation_volume,
+    bone_centroid_lps_mm,
+    random_poses,
+    read_ct,
+    simulate_views,
+)
+
+
+def simulate_case(ct_path: Path, out: Path, config: SimulationConfig, report: Report = silent) -> None:
+    """Simulate X-rays of a CT and write them as a case folder: `xrays/`, `poses.json`, `ground_truth.nrrd`.
+
+    The folder appears when it is complete, and not at all if anything fails.
+
+    Args:
+        ct_path: CT in Hounsfield units: NRRD, NIfTI, MetaImage or whatever else SimpleITK reads.
+        out: The case folder; new or empty.
+        config: What is simulated.
+        report: Told about the progress.
+
+    Raises:
+        InputError: The CT, the settings or the folder will not do.
+        ResourceError: The disk is full or the volume too large for the memory.
+        Cancelled: From `report`.
+    """
+    _check_settings(config)
+    with _new_folder(out) as folder:
+        report(0.0, "Reading the CT")
+        ct = read_ct(ct_path)
+        center = np.array(config.center_lps_mm if config.center_lps_mm is not None else bone_centroid_lps_mm(ct), float)
+        report(0.05, "Preparing the anatomy")
+        volume, grid = attenuation_volume(ct, center, config.radius_mm)
+        _write_ground_truth(folder / "ground_truth.nrrd", volume, grid)
+        poses_rng, noise_rng = (np.random.default_rng(child) for child in np.random.SeedSequence(config.seed).spawn(2))
+        views = random_poses(config, center, poses_rng)
+        attenuation = simulate_views(volume, grid, views, lambda done, message: report(0.15 + 0.8 * done, message))
+        report(0.95, "Writing the X-rays")
+        _write_xrays(folder, add_noise(attenuation, config.photons_per_pixel, noise_rng), views, center, f"{Path(ct_path).name} {config}")
+    report(1.0, "Done")
+
+
+def _write_ground_truth(path: Path, volume: np.ndarray, grid: VoxelGrid) -> None:
+    """Write the mean over 2 × 2 × 2 of the projected voxels, float32 per mm, rounded to 2⁻²⁰ per mm so that it compresses well."""
+    nk, nj, ni = (n // 2 for n in volume.shape)
+    truth = volume.reshape(nk, 2, nj, 2, ni, 2).mean(axis=(1, 3, 5), dtype=np.float64)
+    image = SimpleITK.GetImageFromArray((np.rint(truth * 2**20) / 2**20).astype(np.float32))
+    image.SetSpacing((2 * grid.spacing_mm).tolist())
+    image.SetOrigin((grid.origin_lps_mm + grid.spacing_mm / 2).tolist())
+    image.SetMetaData("quantity", "attenuation per mm")
+    try:
+        SimpleITK.WriteImage(image, str(path), useCompression=True)
+    except RuntimeError as error:
+        raise OSError(f"{path.name} could not be written") from error
+
+
+def _write_xrays(folder: Path, intensity: np.ndarray, views: Sequence[XrayView], center: np.ndarray, key: str) -> None:
+    """Write `xrays/view_000.dcm`, … and `poses.json`."""
+    (folder / "xrays").mkdir()
+    series = XraySeries(key, f"{len(views)} X-rays simulated from CT", center)
+    posed = []
+    for number, (image, view) in enumerate(zip(intensity, views, strict=True)):
+        name = f"xrays/view_{number:03d}.dcm"
+        write_xray(folder / name, image, view, series, number + 1)
+        posed.append(PosedImage(image=name, view=view, air_intensity=AIR_INTENSITY))
+    write_poses(folder / "poses.json", posed)
+
+
+def _check_settings(config: SimulationConfig) -> None:
+    """Raise InputError for settings that make no picture."""
+    if config.realistic or config.beads:
+        name, what = ("--realistic", "Realistic X-rays") if config.realistic else ("--beads", "Calibration beads")
+        raise InputError(f"{what} ({name}) are not available yet.", f"Leave {name} out.")
+    rules = [
+        ("views", 1 <= config.views <= 1000, "between 1 and 1000"),
+        ("seed", config.seed >= 0, "0 or more"),
+        ("size", 16 <= config.size_px <= 4096, "between 16 and 4096 pixels"),
+        ("radius", config.radius_mm is None or EDGE_MM < config.radius_mm < 1000, f"above {EDGE_MM:g} and below 1000 mm"),
+        ("photons", config.photons_per_pixel is None or 1 <= config.photons_per_pixel <= 1e9, "between 1 and 1e9"),
+        ("center", config.center_lps_mm is None or np.isfinite(config.center_lps_mm).all(), "three numbers"),
+    ]
+    for name, holds, expected in rules:
+        if not holds:
+            raise InputError(f"The setting {name} must be {expected}.", f"Correct {name}.")
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `out` that becomes `out` at the end, or vanishes if anything fails."""
+    out = Path(out).absolute()
+    temporary = None
+    try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"{out} exists and is not empty.", "Choose another folder for --out, or remove this one.")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", suffix=".partial", dir=out.parent))
+        temporary.chmod(0o755)
+        yield temporary
+        if out.exists():
+            out.rmdir()
+        os.replace(temporary, out)
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise InputError(f"The folder {out} cannot be written.", "Choose a folder that you may write to.") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise ResourceError(
+            f"The folder {out} could not be written: {reason}.", "Free some disk space or choose another folder."
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
