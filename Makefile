@@ -28,7 +28,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 		"SparseAnatomy needs Python 3.11 to 3.13, and $(PYTHON) is " + sys.version.split()[0] + ". Say which to use: make PYTHON=python3.12")'
 	@echo "Setting up $(VENV) (once, some minutes) ..."
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) $(TORCH_INDEX) torch
+	$(PIP) --no-deps --retries 2 $(TORCH_INDEX) torch
 	$(PIP) -e '.[host,test]'
 	@touch $@
 
