@@ -2,25 +2,84 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
 
 import numpy as np
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from scipy.signal import find_peaks
 
+from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.geometry import XrayView
 
-Value = TypeVar("Value")
-Origin = Literal["tag", "file", "user", "assumed"]
+from .response import IntensityResponse
+from .sourced import Sourced
+
+LEAST_USABLE_SHARE = 0.01  # of the pixels inside the shutter
+SMOOTHING_PX = 2.0
+OPEN_FIELD_HALF_WIDTH = 0.03  # relative
+OPEN_FIELD_LEAST_SHARE = 0.01
+OPEN_FIELD_LEAST_LEVEL = 0.85  # of the brightest pixels
+HISTOGRAM_BINS = 400
 
 
-@dataclass(frozen=True)
-class Sourced(Generic[Value]):
-    """A value and where it came from, such as `tag (0018,1164) Imager Pixel Spacing`."""
+@dataclass(frozen=True, eq=False)
+class Radiograph:
+    """One X-ray image as it was measured; holds nothing about the patient.
 
-    value: Value
-    origin: Origin
-    detail: str = ""
+    Attributes:
+        name: What messages call it: the image's path, with its frame where the file has several.
+        path: The file.
+        image: Its path relative to the folder that was read, with forward slashes.
+        frame: Frame within the file, counted from 0.
+        intensity: Proportional to the X-ray intensity at the detector, float32 [row, column].
+        mask: False outside shutters and collimators and in padding, bool [row, column].
+        response: From stored values to intensity, with relation (LIN or LOG) and polarity.
+        bits_stored: Bits of a stored value.
+        pixel_spacing_mm: Pitch at the detector between (rows, columns).
+        source_to_detector_mm: SDD.
+        source_to_patient_mm: From the source to the isocenter.
+        positioner_primary_deg: Positive towards the patient's left (LAO).
+        positioner_secondary_deg: Positive towards the head (CRA).
+        warnings: What had to be assumed, a sentence each.
+    """
+
+    name: str
+    path: Path
+    image: str
+    frame: int
+    intensity: np.ndarray
+    mask: np.ndarray
+    response: IntensityResponse
+    bits_stored: int
+    pixel_spacing_mm: Sourced[tuple[float, float]] | None = None
+    source_to_detector_mm: Sourced[float] | None = None
+    source_to_patient_mm: Sourced[float] | None = None
+    positioner_primary_deg: Sourced[float] | None = None
+    positioner_secondary_deg: Sourced[float] | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """(columns, rows)."""
+        return self.intensity.shape[1], self.intensity.shape[0]
+
+
+@dataclass(frozen=True, eq=False)
+class AttenuationImage:
+    """Line integrals of one radiograph.
+
+    Attributes:
+        attenuation: Dimensionless, float32 [row, column]; 0 on average in air, so noise makes it negative there; 0 outside the mask.
+        mask: False where a pixel says nothing: shutter, padding, no counts, saturation; bool [row, column].
+        air_intensity: Intensity of an unattenuated pixel (I0), in the units of `Radiograph.intensity`.
+        warnings: Sentences for the user.
+    """
+
+    attenuation: np.ndarray
+    mask: np.ndarray
+    air_intensity: Sourced[float]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,3 +97,88 @@ class MeasuredView:
     attenuation: np.ndarray
     mask: np.ndarray
     geometry: XrayView
+
+
+def attenuation(radiograph: Radiograph, air_intensity: float | None = None) -> AttenuationImage:
+    """Turn intensities into line integrals by Beer and Lambert: attenuation = -ln(intensity / air intensity).
+
+    Args:
+        radiograph: The image.
+        air_intensity: Stored value of an unattenuated pixel; estimated from the open field where it is None.
+
+    Returns:
+        Line integrals and mask. Pixels brighter than air, as noise makes them, keep their negative attenuation: clipping would bias air.
+
+    Raises:
+        InputError: The image is black, saturated or constant, or `air_intensity` cannot be stored in it.
+    """
+    mask = _usable(radiograph)
+    if air_intensity is None:
+        air, warnings = estimate_air_intensity(radiograph, mask)
+    else:
+        air, warnings = _stated_air_intensity(radiograph, air_intensity), ()
+    line_integrals = np.zeros(radiograph.intensity.shape, dtype=np.float32)
+    line_integrals[mask] = np.log(np.float32(air.value)) - np.log(radiograph.intensity[mask])
+    return AttenuationImage(line_integrals, mask, air, warnings)
+
+
+def _usable(radiograph: Radiograph) -> np.ndarray:
+    """Return the pixels that hold a measurement, if there are enough of them."""
+    field, intensity, response = radiograph.mask, radiograph.intensity, radiograph.response
+    black = field & (intensity <= response.black)
+    saturated = field & (intensity >= np.float32(response.saturation))
+    mask = field & ~black & ~saturated
+    count = np.count_nonzero(field)
+    if np.count_nonzero(mask) < LEAST_USABLE_SHARE * count or not mask.any():
+        kind = "saturated" if np.count_nonzero(saturated) > np.count_nonzero(black) else "black"
+        raise InputError(f"{radiograph.name} is {kind} almost everywhere.", "Leave the image out, or acquire it again.")
+    if np.ptp(intensity[mask]) == 0:
+        raise InputError(f"{radiograph.name} has the same value in every pixel.", "Leave the image out, or acquire it again.")
+    return mask
+
+
+def _stated_air_intensity(radiograph: Radiograph, stored: float) -> Sourced[float]:
+    try:
+        value = radiograph.response.intensity_of_value(stored)
+    except ValueError as error:
+        raise InputError(
+            f"{radiograph.name}: air_intensity is wrong: {error}.", "Correct or remove air_intensity in poses.json."
+        ) from error
+    if not value > radiograph.response.black:
+        raise InputError(f"{radiograph.name}: air_intensity {stored:g} is that of a black pixel.", "Correct or remove it in poses.json.")
+    return Sourced(value, "user", f"air_intensity {stored:g}")
+
+
+def estimate_air_intensity(radiograph: Radiograph, mask: np.ndarray) -> tuple[Sourced[float], tuple[str, ...]]:
+    """Estimate I0 from the open field: the brightest peak in the histogram of the smoothed image.
+
+    Args:
+        radiograph: The image.
+        mask: Usable pixels, bool [row, column].
+
+    Returns:
+        The mean intensity around that peak; where no peak is near the brightest pixels, their level, with a warning.
+    """
+    intensity = radiograph.intensity
+    weight = gaussian_filter(mask.astype(np.float32), SMOOTHING_PX)
+    smooth = gaussian_filter(np.where(mask, intensity, 0), SMOOTHING_PX) / np.maximum(weight, 1e-3)
+    inside = mask & (weight > 0.5)
+    if not inside.any():
+        inside = mask
+    levels = smooth[inside]
+    top = float(np.percentile(levels, 99.9))
+    histogram, edges = np.histogram(levels, bins=HISTOGRAM_BINS, range=(0.0, 1.1 * top))
+    share = gaussian_filter1d(histogram / levels.size, 2.0)
+    width = int(OPEN_FIELD_HALF_WIDTH / 1.1 * HISTOGRAM_BINS)
+    share_around = np.convolve(share, np.ones(2 * width + 1), mode="same")
+    peaks = [peak for peak in find_peaks(np.append(share, 0.0))[0] if share_around[peak] >= OPEN_FIELD_LEAST_SHARE]
+    peak = float(edges[peaks[-1]] + edges[peaks[-1] + 1]) / 2 if peaks else 0.0
+    if peak < OPEN_FIELD_LEAST_LEVEL * top:
+        warning = (
+            f"{radiograph.name}: no open field is apparent, so the brightest pixels were taken for air; attenuation may be "
+            "too low throughout."
+        )
+        return Sourced(top, "assumed", "brightest pixels; no open field is apparent"), (warning,)
+    open_field = inside & (np.abs(smooth / peak - 1) < OPEN_FIELD_HALF_WIDTH)
+    detail = f"open field, {np.count_nonzero(open_field) / levels.size:.0%} of the image"
+    return Sourced(float(intensity[open_field].mean(dtype=float)), "assumed", detail), ()
