@@ -1,0 +1,126 @@
+"""A case folder: X-ray images and their poses, joined into the views that a reconstruction works on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from SparseAnatomyLib.errors import InputError
+
+from .calibration.poses import PosedImage, read_poses
+from .xrays.dicom import read_radiographs
+from .xrays.radiograph import MeasuredView, Radiograph, attenuation
+
+LEAST_VIEWS = 2
+POSES_FILE = "poses.json"
+XRAYS_FOLDER = "xrays"
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What a case folder holds, ready for reconstruction.
+
+    Attributes:
+        folder: The case folder.
+        views: Calibrated views, in the order of `poses.json`.
+        warnings: What was left out or had to be assumed, a sentence each.
+        input_hashes: SHA-256 of every file that was used, by its path within the case folder.
+    """
+
+    folder: Path
+    views: list[MeasuredView]
+    warnings: list[str]
+    input_hashes: dict[str, str]
+
+
+def load_case(folder: Path) -> Case:
+    """Read the images and poses of a case.
+
+    Images without a pose and views that the calibration graded red are left out with a warning.
+
+    Args:
+        folder: Holds `xrays/` and `poses.json`, as INTERFACES states.
+
+    Returns:
+        The views with their attenuation and geometry.
+
+    Raises:
+        InputError: A file is missing or damaged, a pose does not fit its image, or fewer than two views remain; names the file or view.
+        ResourceError: The images do not fit into memory.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"The case folder {folder.name or folder} does not exist.", "Check the name of the folder.")
+    if not any(folder.iterdir()):
+        raise InputError(f"The case folder {folder.name or folder} is empty.", f"It needs {XRAYS_FOLDER}/ with X-rays and {POSES_FILE}.")
+    poses = read_poses(folder / POSES_FILE)
+    radiographs = _radiographs(folder, poses)
+    warnings = _unposed(radiographs, poses)
+    views, used = [], {POSES_FILE}
+    for posed in poses:
+        radiograph = radiographs[posed.image, posed.frame]
+        if posed.grade == "red":
+            warnings.append(f"{radiograph.name} was left out: its calibration is graded red.")
+            continue
+        _check_size(radiograph, posed)
+        image = attenuation(radiograph, posed.air_intensity)
+        views.append(MeasuredView(radiograph.name, image.attenuation, image.mask, posed.view))
+        warnings += [*radiograph.warnings, *image.warnings]
+        used.add(posed.image)
+    if len(views) < LEAST_VIEWS:
+        count = "no usable view" if not views else "one usable view"
+        raise InputError(f"The case {folder.name} has {count}, but at least two are needed.", "Add X-rays, or calibrate the case again.")
+    return Case(folder, views, warnings, {name: _sha256(folder / name) for name in sorted(used)})
+
+
+def _radiographs(folder: Path, poses: list[PosedImage]) -> dict[tuple[str, int], Radiograph]:
+    """Return the images of the case by path and frame: all of `xrays/`, and posed images that lie elsewhere in the folder."""
+    xrays = folder / XRAYS_FOLDER
+    found = read_radiographs(xrays, folder) if xrays.is_dir() else []
+    radiographs = {(radiograph.image, radiograph.frame): radiograph for radiograph in found}
+    for image in dict.fromkeys(posed.image for posed in poses):
+        _check_file(folder, image)
+        if (image, 0) not in radiographs:
+            radiographs |= {(image, radiograph.frame): radiograph for radiograph in read_radiographs(folder / image, folder)}
+    for posed in poses:
+        if (posed.image, posed.frame) not in radiographs:
+            raise InputError(
+                f"{POSES_FILE} has a pose for frame {posed.frame} of {posed.image}, but the file has no such frame.",
+                "Frames count from 0; correct the frame or remove the pose.",
+            )
+    return radiographs
+
+
+def _check_file(folder: Path, image: str) -> None:
+    """Raise an InputError unless the posed image is a file inside the case folder, links followed."""
+    try:
+        exists = (folder / image).is_file()
+    except OSError:  # such as a name that is too long
+        exists = False
+    if not exists:
+        raise InputError(f"{POSES_FILE} has a pose for {image}, but there is no such image.", "Add the image, or remove its pose.")
+    if not (folder / image).resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{POSES_FILE}: {image} leads outside the case folder.", "Keep the images inside the case folder.")
+
+
+def _unposed(radiographs: dict[tuple[str, int], Radiograph], poses: list[PosedImage]) -> list[str]:
+    """Return a warning for each image that no pose belongs to."""
+    posed = {(image.image, image.frame) for image in poses}
+    return [
+        f"{radiograph.name} was left out: {POSES_FILE} has no pose for it." for key, radiograph in radiographs.items() if key not in posed
+    ]
+
+
+def _check_size(radiograph: Radiograph, posed: PosedImage) -> None:
+    if radiograph.size_px != posed.size_px:
+        columns, rows = radiograph.size_px
+        raise InputError(
+            f"{radiograph.name} has {columns} × {rows} pixels, but its pose is for {posed.size_px[0]} × {posed.size_px[1]}.",
+            "Restore the original image, or calibrate the case again.",
+        )
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
