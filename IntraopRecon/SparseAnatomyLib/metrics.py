@@ -1,8 +1,9 @@
 """How far a result is from the truth: images, masks and surfaces, each measure stated once.
 
 SSIM is scikit-image's. Surface distances are our own twenty lines over scipy's k-d tree: `surface-distance` on PyPI is a single release of
-0.1, SimpleITK's filters weigh every voxel of the boundary alike, which is wrong where voxels are anisotropic, and MONAI brings torch. Here a
-surface consists of the faces between voxels inside and outside, each weighted by its area.
+0.1, SimpleITK's filters weigh every voxel of the boundary alike, which is wrong where voxels are anisotropic, and MONAI brings torch. All of
+them know masks only, whose surfaces are no better than half a voxel. A surface consists here of the faces between voxels inside and
+outside, each weighted by its area; a field's lie where the field, between the two voxels, crosses its level.
 
 Masks are bool [k, j, i]; `spacing_mm` is the voxel pitch along i, j, k, as in `VoxelGrid`. Faces on the border of the array are no surface:
 there the box ends, not the anatomy.
@@ -43,37 +44,46 @@ def psnr_db(image: np.ndarray, truth: np.ndarray, peak: float, mask: np.ndarray 
 
 
 def ssim(image: np.ndarray, truth: np.ndarray, peak: float, mask: np.ndarray | None = None) -> float:
-    """Return the mean structural similarity of 2D or 3D images over a Gaussian window (σ = 1.5 pixels).
+    """Return the mean of `ssim_map`.
 
     Args:
         image: [row, column] or [k, j, i], at least 11 long on each axis.
         truth: The same shape.
         peak: Range of the data (L), in the images' unit.
-        mask: Where to average the local similarity, bool of the same shape; everywhere by default. Windows near its border reach outside.
+        mask: Where to average, bool of the same shape; everywhere by default. Windows near its border reach outside.
 
     Returns:
-        At most 1, which is reached by equal images; NaN where the mask is empty.
+        At most 1, which equal images reach; NaN where the mask is empty.
+    """
+    _check_same_shape(image=image, truth=truth, mask=truth if mask is None else mask)
+    local = ssim_map(image, truth, peak)
+    if mask is not None:
+        local = local[np.asarray(mask, bool)]
+    return float(local.mean(dtype=np.float64)) if local.size else float("nan")
+
+
+def ssim_map(image: np.ndarray, truth: np.ndarray, peak: float) -> np.ndarray:
+    """Return the structural similarity of 2D or 3D images around each pixel, over a Gaussian window of σ = 1.5 pixels.
+
+    Args:
+        image: [row, column] or [k, j, i], at least 11 long on each axis.
+        truth: The same shape.
+        peak: Range of the data (L), in the images' unit.
+
+    Returns:
+        float32 of the same shape.
 
     Source: Wang et al., IEEE Transactions on Image Processing 13(4), 2004, equation 13, with K1 = 0.01 and K2 = 0.03.
     """
     from skimage.metrics import structural_similarity  # slow to import
 
     check_positive("peak", peak)
-    _check_same_shape(image=image, truth=truth, mask=truth if mask is None else mask)
+    _check_same_shape(image=image, truth=truth)
     if min(truth.shape) < 11:
         raise ValueError(f"truth: expected at least 11 pixels along each axis, got shape {list(truth.shape)}.")
-    mean, local = structural_similarity(
-        np.asarray(truth, np.float32),
-        np.asarray(image, np.float32),
-        data_range=peak,
-        gaussian_weights=True,
-        use_sample_covariance=False,
-        full=True,
-    )
-    if mask is None:
-        return float(mean)
-    mask = np.asarray(mask, bool)
-    return float(local[mask].mean(dtype=np.float64)) if mask.any() else float("nan")
+    truth, image = np.asarray(truth, np.float32), np.asarray(image, np.float32)
+    settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    return structural_similarity(truth, image, data_range=peak, full=True, **settings)[1]
 
 
 def dice(mask: np.ndarray, truth: np.ndarray) -> float:
@@ -98,15 +108,15 @@ def volume_error_percent(mask: np.ndarray, truth: np.ndarray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class SurfaceDistances:
-    """Distances between the surfaces of two masks, face by face.
+    """Distances between two surfaces, face by face.
 
-    Where neither mask has a surface, equal masks are at distance 0 and unlike ones (all against nothing) infinitely far apart; where only
-    one has a surface, distances are infinite and nothing is within tolerance: missing anatomy is never reported as a small error.
+    Where neither has a face, equal masks are at distance 0 and unlike ones (all against nothing) infinitely far apart; where only
+    one has, distances are infinite and nothing is within tolerance: missing anatomy is never reported as a small error.
 
     Attributes:
-        to_truth_mm: From each face of the mask to the nearest face of the truth, [m].
+        to_truth_mm: From each face of the result to the nearest face of the truth, [m].
         area_mm2: Area of each of these faces, [m].
-        from_truth_mm: From each face of the truth to the nearest face of the mask, [n].
+        from_truth_mm: From each face of the truth to the nearest face of the result, [n].
         truth_area_mm2: Area of each of these faces, [n].
         equal: Whether the masks are equal voxel by voxel.
     """
@@ -148,6 +158,22 @@ class SurfaceDistances:
         return float(within / (self.area_mm2.sum() + self.truth_area_mm2.sum()))
 
 
+def isosurface_distances(field: np.ndarray, truth: np.ndarray, level: float, spacing_mm: ArrayLike) -> SurfaceDistances:
+    """Measure how far the surfaces where two fields cross a level are apart, finer than voxels.
+
+    Args:
+        field: float [k, j, i].
+        truth: float [k, j, i].
+        level: In the fields' unit.
+        spacing_mm: Voxel pitch along i, j, k (the arrays' axes backwards), [3].
+    """
+    _check_same_shape(field=field, truth=truth)
+    spacing_mm = check_array("spacing_mm", spacing_mm, (3,))
+    field, truth = np.asarray(field, np.float64), np.asarray(truth, np.float64)
+    equal = bool(((field > level) == (truth > level)).all())
+    return _between(_crossings(field, level, spacing_mm), _crossings(truth, level, spacing_mm), equal)
+
+
 def surface_distances(mask: np.ndarray, truth: np.ndarray, spacing_mm: ArrayLike) -> SurfaceDistances:
     """Measure how far the surfaces of two masks are apart.
 
@@ -159,21 +185,28 @@ def surface_distances(mask: np.ndarray, truth: np.ndarray, spacing_mm: ArrayLike
     _check_same_shape(mask=mask, truth=truth)
     spacing_mm = check_array("spacing_mm", spacing_mm, (3,))
     mask, truth = np.asarray(mask, bool), np.asarray(truth, bool)
-    faces, areas = _faces(mask, spacing_mm)
-    truth_faces, truth_areas = _faces(truth, spacing_mm)
-    return SurfaceDistances(_nearest(faces, truth_faces), areas, _nearest(truth_faces, faces), truth_areas, bool((mask == truth).all()))
+    return _between(_crossings(mask, 0.5, spacing_mm), _crossings(truth, 0.5, spacing_mm), bool((mask == truth).all()))
 
 
-def _faces(mask: np.ndarray, spacing_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the centers [n, 3] (mm, along k, j, i) and areas [n] of the faces between voxels inside and outside."""
+def _crossings(field: np.ndarray, level: float, spacing_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where a field crosses its level between neighboring voxels, [n, 3] mm along k, j, i, and the areas [n] of their faces."""
     spacing_kji = spacing_mm[::-1]
+    inside = field > level
     centers, areas = [], []
     for axis in range(3):
-        face = np.argwhere(np.diff(mask, axis=axis)).astype(float)
-        face[:, axis] += 0.5
-        centers.append(face * spacing_kji)
-        areas.append(np.full(len(face), spacing_kji.prod() / spacing_kji[axis]))
+        index = np.argwhere(np.diff(inside, axis=axis))
+        near = field[tuple(index.T)].astype(float)
+        far = field[tuple((index + np.eye(3, dtype=int)[axis]).T)].astype(float)
+        center = index.astype(float)
+        center[:, axis] += (level - near) / (far - near)
+        centers.append(center * spacing_kji)
+        areas.append(np.full(len(center), spacing_kji.prod() / spacing_kji[axis]))
     return np.concatenate(centers), np.concatenate(areas)
+
+
+def _between(faces: tuple[np.ndarray, np.ndarray], truth_faces: tuple[np.ndarray, np.ndarray], equal: bool) -> SurfaceDistances:
+    (centers, areas), (truth_centers, truth_areas) = faces, truth_faces
+    return SurfaceDistances(_nearest(centers, truth_centers), areas, _nearest(truth_centers, centers), truth_areas, equal)
 
 
 def _nearest(points: np.ndarray, others: np.ndarray) -> np.ndarray:
