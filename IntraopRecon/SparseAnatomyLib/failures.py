@@ -30,7 +30,7 @@ def explain(error: BaseException, log_file: Path | None = None) -> SparseAnatomy
         return error
     if isinstance(error, KeyboardInterrupt):
         return Cancelled()
-    if _is_disk_full(error):
+    if is_disk_full(error):
         where = f" while writing {error.filename}" if isinstance(error, OSError) and error.filename else ""
         return ResourceError(f"The disk is full{where}.", "Free some space or choose a result folder on another disk, then run it again.")
     if _is_memory_full(error):
@@ -49,21 +49,31 @@ def explain(error: BaseException, log_file: Path | None = None) -> SparseAnatomy
 
 
 def append_log(text: str, log_file: Path | None = None) -> Path | None:
-    """Append text to the log file (None: to a new one in the temporary folder) and return where it is; None where that fails."""
+    """Append text to a log file.
+
+    Args:
+        text: What is to be kept.
+        log_file: Where; None, or a place that cannot be written to, gives a new file in the temporary folder.
+
+    Returns:
+        Where it went; None where no file can be written at all.
+    """
     try:
         if log_file is None:
             handle, name = tempfile.mkstemp(prefix="SparseAnatomy-", suffix=".log")
             os.close(handle)
             log_file = Path(name)
-        log_file.parent.mkdir(parents=True, exist_ok=True)
+        else:
+            log_file.parent.mkdir(parents=True, exist_ok=True)
         with log_file.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError:
-        return None
+        return None if log_file is None else append_log(text)
     return log_file
 
 
-def _is_disk_full(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the error says that the disk, or the user's share of it, is full."""
     return isinstance(error, OSError) and error.errno in _DISK_FULL
 
 

@@ -1,0 +1,188 @@
+"""The commands `intraop-recon ...`: arguments to core, a progress bar, an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from IntraopReconLib.core.config import Device, Method, Quality, ReconstructionConfig, SimulationConfig
+from SparseAnatomyLib.commandline import progress_bar, run_command
+from SparseAnatomyLib.errors import InputError
+
+_RECONSTRUCTION = ReconstructionConfig()
+_SIMULATION = SimulationConfig()
+_LATER = "Use `intraop-recon reconstruct` on a case whose poses.json is there; see the changelog for what has arrived."
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Reconstruct the bundled sample case, measure it against its CT, and make the Slicer scene with pictures."""
+
+    out: Path = Path("demo-output")
+    """Where everything goes."""
+    case: Literal["lumbar", "thorax"] = "lumbar"
+    """Which of the bundled cases."""
+    quality: Quality = _RECONSTRUCTION.quality
+    """Effort."""
+
+    def run(self) -> None:
+        """Run it."""
+        from IntraopReconLib.demo import run_demo
+
+        run_demo(self.case, self.out, self.quality)
+
+
+@dataclass(frozen=True)
+class Simulate:
+    """Make a case folder with X-rays simulated from a CT, their poses and the ground truth."""
+
+    ct: tyro.conf.Positional[Path]
+    """CT volume in Hounsfield units (NRRD, NIfTI, MetaImage)."""
+    out: Path
+    """The case folder; new or empty."""
+    views: int = _SIMULATION.views
+    """Number of X-rays."""
+    seed: int = _SIMULATION.seed
+    """Same seed, same poses and noise."""
+    size: int = _SIMULATION.size_px
+    """Rows and columns of each X-ray."""
+    realistic: bool = _SIMULATION.realistic
+    """Spectrum, scatter and blur (not available yet)."""
+    beads: bool = _SIMULATION.beads
+    """Calibration beads in the picture (not available yet)."""
+
+    def run(self) -> None:
+        """Run it."""
+        from IntraopReconLib.core.simulate_case import simulate_case
+
+        config = SimulationConfig(self.views, self.seed, self.size, realistic=self.realistic, beads=self.beads)
+        with progress_bar() as report:
+            simulate_case(self.ct, self.out, config, report)
+        print(f"{self.views} X-rays are in {self.out}. Reconstruct them with: intraop-recon reconstruct {self.out} --out RESULT")
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """Find the pose of each X-ray from the beads in it and write poses.json (comes with a later version)."""
+
+    case: tyro.conf.Positional[Path]
+    """Case folder with `xrays/`."""
+    fiducials: Annotated[Path | None, tyro.conf.arg(metavar="FILE.mrk.json")] = None
+    """Slicer markups with the beads' 3D positions; fiducials.mrk.json of the case by default."""
+    intrinsics: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Known intrinsics of the C-arm."""
+
+    def run(self) -> None:
+        """Run it."""
+        raise InputError("Calibration from beads is not part of this version yet.", _LATER)
+
+
+@dataclass(frozen=True)
+class Standardize:
+    """Turn real X-rays into the bone-only look that reconstruction works on (comes with a later version)."""
+
+    case: tyro.conf.Positional[Path]
+    """Case folder with `xrays/`."""
+    out: Path
+    """The standardized case folder."""
+
+    def run(self) -> None:
+        """Run it."""
+        raise InputError("Standardization of real X-rays is not part of this version yet.", _LATER)
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Reconstruct bone from the X-rays of a case folder; a run that was interrupted goes on where it was."""
+
+    case: tyro.conf.Positional[Path]
+    """Case folder: `xrays/` and `poses.json`."""
+    out: Path
+    """The result folder: volume, coverage, bone surface and report."""
+    quality: Quality = _RECONSTRUCTION.quality
+    """Effort."""
+    method: Method = _RECONSTRUCTION.method
+    """Gaussians (splat), voxels (voxel), whichever explains the X-rays better (auto), or the published recipe (ixgs)."""
+    device: Device = _RECONSTRUCTION.device
+    """Where the work is done."""
+    spacing: float = _RECONSTRUCTION.spacing_mm
+    """Voxel spacing of the result in mm."""
+    roi: Annotated[Path | None, tyro.conf.arg(metavar="FILE.mrk.json")] = None
+    """Slicer ROI (.mrk.json) to reconstruct; by default what every X-ray sees."""
+    seed: int = _RECONSTRUCTION.seed
+    """Same seed, same result (on the same machine)."""
+    no_standardize: bool = False
+    """Take the X-rays as they are; this version always does."""
+
+    def run(self) -> None:
+        """Run it."""
+        from IntraopReconLib.core.roi import read_region
+
+        region = read_region(self.roi) if self.roi else None
+        config = ReconstructionConfig(self.method, self.quality, self.device, self.spacing, region, self.seed)
+        from IntraopReconLib.core.pipeline import reconstruct_case, result_warnings
+
+        with progress_bar() as report:
+            paths = reconstruct_case(self.case, self.out, config, report)
+        for warning in result_warnings(paths):
+            print(f"Warning: {warning}", file=sys.stderr)
+        print(f"The bone volume is {paths['volume']}. Read {paths['report_html']} before you use it.")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a result against the CT it should equal and write metrics.json into it."""
+
+    result: tyro.conf.Positional[Path]
+    """Result folder."""
+    ground_truth: Path
+    """Attenuation per mm as `simulate` writes it (ground_truth.nrrd), or a CT in Hounsfield units."""
+
+    def run(self) -> None:
+        """Run it."""
+        from IntraopReconLib.core.evaluate import evaluate
+
+        print_metrics(evaluate(self.result, self.ground_truth))
+
+
+def print_metrics(metrics: dict) -> None:
+    """Print the single numbers among the metrics, one a line."""
+    for name, value in metrics.items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            print(f"{name:32s} {value:.4g}")
+
+
+Command = (
+    Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Simulate, tyro.conf.subcommand("simulate")]
+    | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
+    | Annotated[Standardize, tyro.conf.subcommand("standardize")]
+    | Annotated[Reconstruct, tyro.conf.subcommand("reconstruct")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+)
+_DESCRIPTION = (
+    "Bone volumes from arbitrarily posed C-arm X-rays. Research use only. Exit codes: 0 done, 2 bad input, 3 cancelled, 4 resources."
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: By default those of the process.
+
+    Returns:
+        The exit code. (Arguments that make no sense, and --help, end the process here: 2 and 0.)
+    """
+    config = (tyro.conf.FlagCreatePairsOff,)
+    command = tyro.cli(Command, args=arguments, prog="intraop-recon", description=_DESCRIPTION, config=config)
+    return run_command(command.run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""From a case folder to a result folder: what the worker and the commands run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from SparseAnatomyLib.errors import Cancelled, InputError, ResourceError
+from SparseAnatomyLib.failures import explain, is_disk_full
+from SparseAnatomyLib.grid import VoxelGrid
+
+from .case import Case, load_case
+from .config import ReconstructionConfig
+from .config_check import check_config, voxel_count
+from .reconstruct import reconstruct
+from .reconstruction import Report
+from .result import write_result
+
+_CHECKPOINT = "checkpoint"
+_FINGERPRINT = "inputs.sha256"
+_BYTES_PER_VOXEL = 32  # two volumes, the old and the new, and the checkpoint
+_BYTES_BESIDES = 50_000_000  # mesh, pictures, report
+_KEEPS_CHECKPOINT = (Cancelled, ResourceError, MemoryError, KeyboardInterrupt)
+
+
+def reconstruct_case(case: Path, out: Path, config: ReconstructionConfig, report: Report) -> dict[str, Path]:
+    """Reconstruct a case folder into a result folder.
+
+    While it runs, `out/job.partial` holds its checkpoint. A run that was killed or cancelled leaves it there, and the next run of the
+    same X-rays with the same settings goes on from it; any other run throws it away.
+
+    Args:
+        case: A case folder.
+        out: The result folder; made where needed. A result that is there stays until the new one is complete.
+        config: The settings.
+        report: Told about the progress; may raise Cancelled.
+
+    Returns:
+        The files of the result by name, as `write_result`.
+
+    Raises:
+        InputError: The case, the settings or the folder will not do.
+        ResourceError: Memory or disk will not do.
+        Cancelled: From `report`.
+    """
+    case, out = Path(case), Path(out)
+    check_config(config)
+    _check_out(case, out, config)
+    report(0.0, "Reading the X-rays")
+    loaded = load_case(case)
+    with _checkpoint_folder(out, _fingerprint(loaded, config)) as checkpoint:
+        reconstruction = reconstruct(loaded.views, config, _part(report, 0.02, 0.95), checkpoint)
+        report(0.96, "Writing the result")
+        paths = write_result(out, reconstruction, loaded)
+    report(1.0, "Done")
+    return paths
+
+
+def job_folder(out: Path) -> Path:
+    """Return the folder for what a running job leaves beside its result: checkpoint, previews, and the log of an internal error."""
+    return Path(out) / "job.partial"
+
+
+def result_warnings(paths: dict[str, Path]) -> list[str]:
+    """Return the sentences that the user should read with a result, those on the case included."""
+    return json.loads(paths["report_json"].read_text(encoding="utf-8"))["warnings"]
+
+
+def _check_out(case: Path, out: Path, config: ReconstructionConfig) -> None:
+    """Refuse a result folder that cannot take the result, before anything is computed or made."""
+    choose = "Choose another result folder."
+    xrays = (case / "xrays").resolve()
+    if out.resolve() == xrays or xrays in out.resolve().parents:
+        raise InputError(f"The result folder {out} lies among the X-rays of the case.", "Choose a folder outside xrays.")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file, not a folder.", choose)
+    parent = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+        raise InputError(f"{out} cannot be written to.", "Choose a result folder that you may write to.")
+    needed = voxel_count(config) * _BYTES_PER_VOXEL + _BYTES_BESIDES
+    free = shutil.disk_usage(parent).free
+    if free < needed:
+        message = f"The disk of {out} has {free / 1e6:.0f} MB left, and the result needs about {needed / 1e6:.0f} MB."
+        raise ResourceError(message, "Free some space or choose a result folder on another disk.")
+
+
+def _part(report: Report, start: float, end: float) -> Report:
+    """Return the report of a step that is the work from `start` to `end`."""
+
+    def report_part(fraction: float, message: str, preview: tuple[np.ndarray, VoxelGrid] | None = None) -> None:
+        report(start + (end - start) * fraction, message, preview)
+
+    return report_part
+
+
+def _fingerprint(case: Case, config: ReconstructionConfig) -> str:
+    values = {"inputs": dict(case.input_hashes), "views": [view.name for view in case.views], "config": config.to_json()}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+@contextmanager
+def _checkpoint_folder(out: Path, fingerprint: str) -> Iterator[Path]:
+    """Give the folder for checkpoints of these inputs; it vanishes when the job is done, or when it may be to blame for a failure."""
+    job = job_folder(out)
+    is_new = not out.exists()
+    try:
+        checkpoint = _prepare(job, fingerprint)
+    except OSError as error:
+        if is_disk_full(error):
+            raise explain(error) from error
+        raise InputError(f"{out} cannot be written to: {error.strerror}.", "Choose a result folder that you may write to.") from error
+    try:
+        yield checkpoint
+    except BaseException as error:
+        if is_disk_full(error):
+            raise explain(error) from error
+        if not isinstance(error, _KEEPS_CHECKPOINT):
+            shutil.rmtree(out if is_new else job, ignore_errors=True)
+        raise
+    shutil.rmtree(job, ignore_errors=True)
+
+
+def _prepare(job: Path, fingerprint: str) -> Path:
+    """Make the job's folder, empty unless it is of the same inputs, and return that for checkpoints."""
+    mark = job / _FINGERPRINT
+    if not (mark.is_file() and mark.read_text(encoding="utf-8", errors="replace") == fingerprint):
+        shutil.rmtree(job, ignore_errors=True)
+    checkpoint = job / _CHECKPOINT
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    partial = mark.with_name(f"{_FINGERPRINT}.partial")
+    partial.write_text(fingerprint, encoding="utf-8")
+    os.replace(partial, mark)
+    return checkpoint

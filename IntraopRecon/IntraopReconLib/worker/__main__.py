@@ -1,0 +1,52 @@
+"""The worker of the module IntraopRecon: `python -m IntraopReconLib.worker` serves `reconstruct`, `warmup` and `ping`."""
+
+from __future__ import annotations
+
+import sys
+from itertools import count
+from pathlib import Path
+
+from SparseAnatomyLib.worker import Job, serve
+
+
+def reconstruct(job: Job) -> dict[str, Path]:
+    """Reconstruct the case folder `case` into the folder `out` with the settings `config` (see `ReconstructionConfig.to_json`)."""
+    from IntraopReconLib.core.config_check import config_from_json
+    from IntraopReconLib.core.pipeline import job_folder, reconstruct_case, result_warnings
+    from IntraopReconLib.core.result import write_volume
+
+    case, out = Path(job.text("case")), Path(job.text("out"))
+    job.log_file = job_folder(out) / "log.txt"
+    numbers = count(1)
+
+    def report(fraction, message, preview=None):
+        job.report(fraction, message)
+        if preview is not None:
+            path = job_folder(out) / f"preview_{next(numbers):03d}.nrrd"  # a new name each: the host may still read the last one
+            write_volume(path, *preview)
+            job.preview(path)
+
+    paths = reconstruct_case(case, out, config_from_json(job.payload.get("config", {})), report)
+    for warning in result_warnings(paths):
+        job.warn(warning)
+    return paths
+
+
+def warmup(job: Job) -> dict[str, Path]:
+    """Import torch and compile the kernels, so that the first reconstruction starts at once."""
+    job.report(0.0, "Loading the reconstruction")
+    from IntraopReconLib.core.pipeline import reconstruct_case  # noqa: F401  (imports torch)
+    from IntraopReconLib.core.splatting.projector import warm_up
+
+    job.report(0.5, "Preparing the kernels")
+    warm_up()
+    return {}
+
+
+def ping(job: Job) -> dict[str, Path]:
+    """Answer."""
+    return {}
+
+
+if __name__ == "__main__":
+    sys.exit(serve({"reconstruct": reconstruct, "warmup": warmup, "ping": ping}))
