@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -125,13 +126,30 @@ def test_readme_headings_that_are_linked_exist():
     assert [link for link in re.findall(r"\]\(#([^)]+)\)", text) if link not in anchors] == []
 
 
-def test_readme_names_only_options_that_the_commands_have():
-    commands = re.findall(r"^\$? ?(?:\.venv/bin/)?intraop-recon (\w+)([^\n]*)", _text("README.md"), re.MULTILINE)
-    assert {name for name, _ in commands} >= {"demo", "simulate", "reconstruct", "evaluate"}
+README_COMMANDS = re.findall(r"^intraop-recon (\w+)([^\n]*)", _text("README.md"), re.MULTILINE)
+
+
+def test_readme_shows_every_command():
+    assert {name for name, _ in README_COMMANDS} >= {"demo", "simulate", "reconstruct", "evaluate"}
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in README_COMMANDS}))
+def test_readme_names_only_options_that_the_command_has(name: str):
+    program = f"from IntraopReconLib.cli import main; import sys; sys.exit(main(['{name}', '--help']))"
+    shown = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY / "IntraopRecon", capture_output=True, text=True, timeout=120)
+    assert shown.returncode == 0, shown.stderr
+    options = {option for command, rest in README_COMMANDS if command == name for option in re.findall(r"--[a-z-]+", rest)}
+    assert [option for option in options if option not in shown.stdout] == []
 
 
 def test_contributing_fits_on_one_screen():
     assert _text("CONTRIBUTING.md").count("\n") <= 50
+
+
+def test_installing_takes_every_file_of_the_packages(project: dict):
+    patterns = project["tool"]["setuptools"]["package-data"]["*"]
+    others = [path for path in _tracked() if any(part.endswith("Lib") for part in path.parts) and path.suffix != ".py"]
+    assert [path.name for path in others if not any(path.match(pattern) for pattern in patterns)] == []
 
 
 def test_no_file_is_too_large():
