@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from IntraopReconLib.core.config import Device, Method, Quality, ReconstructionConfig, SimulationConfig
+from IntraopReconLib.core.config import Device, Method, Orbit, Quality, ReconstructionConfig, SimulationConfig
 from SparseAnatomyLib.commandline import progress_bar, run_command
 from SparseAnatomyLib.errors import InputError
 
@@ -51,6 +51,12 @@ class Simulate:
     """Same seed, same poses and noise."""
     size: int = _SIMULATION.size_px
     """Rows and columns of each X-ray."""
+    center: tuple[float, float, float] | None = _SIMULATION.center_lps_mm
+    """Isocenter and center of what is imaged, LPS millimeters; the centroid of the bone if absent."""
+    whole: bool = False
+    """Keep the anatomy beyond 92 mm from the center, as in a patient; the X-rays then show only part of it."""
+    orbit: Orbit = _SIMULATION.orbit
+    """Poses all over an arc of 200 degrees, or on a circle."""
     realistic: bool = _SIMULATION.realistic
     """Spectrum, scatter and blur (not available yet)."""
     beads: bool = _SIMULATION.beads
@@ -60,7 +66,16 @@ class Simulate:
         """Run it."""
         from IntraopReconLib.core.simulate_case import simulate_case
 
-        config = SimulationConfig(self.views, self.seed, self.size, realistic=self.realistic, beads=self.beads)
+        config = SimulationConfig(
+            views=self.views,
+            seed=self.seed,
+            size_px=self.size,
+            orbit=self.orbit,
+            center_lps_mm=self.center,
+            radius_mm=None if self.whole else _SIMULATION.radius_mm,
+            realistic=self.realistic,
+            beads=self.beads,
+        )
         with progress_bar() as report:
             simulate_case(self.ct, self.out, config, report)
         print(f"{self.views} X-rays are in {self.out}. Reconstruct them with: intraop-recon reconstruct {self.out} --out RESULT")

@@ -207,6 +207,25 @@ def test_a_listener_may_ask_again_or_stop_from_within_an_event(host, tmp_path):
     assert host.answers(again[0])[0]["event"] == "result" and not host.worker.isRunning
 
 
+def test_a_listener_that_raises_loses_no_other_event(host):
+    class Mistake(Exception):
+        pass
+
+    def stumble(event):
+        if event["event"] in ("preview", "warning"):
+            raise Mistake
+
+    host.worker.onEvent.connect(stumble)
+    id = host.worker.request("preview")
+    mistakes = 0
+    while not host.answers(id):
+        try:
+            host.poll_until(lambda: host.answers(id))
+        except Mistake:
+            mistakes += 1
+    assert mistakes == 2 and [event["event"] for event in host.of(id)] == ["started", "preview", "warning", "result"]
+
+
 def test_a_giant_request_is_a_programmers_mistake(host):
     with pytest.raises(ValueError, match="payload"):
         host.worker.request("echo", text="x" * MAX_LINE_BYTES)

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,12 @@ class ChildProcess:
         """As subprocess gives it: negative for a signal; None while it runs."""
         return self._process.poll()
 
-    def newLines(self) -> list[bytes]:
-        """Return the lines that have come since the last call."""
+    def newLines(self) -> Iterator[bytes]:
+        """Yield the lines that have come so far; those that are not asked for come next time."""
         # Slicer's event loop keeps Python's lock while it runs C++: without this pause the reader thread would never have its turn
         time.sleep(0.001)
-        return [self._lines.get() for _ in range(self._lines.qsize())]
+        for _ in range(self._lines.qsize()):
+            yield self._lines.get()
 
     def send(self, line: bytes) -> None:
         """Write to its stdin; a process that has died is no error here."""
