@@ -19,3 +19,10 @@ def moveToFolder(scene, node, folder: int) -> None:
         hierarchy.SetItemParent(item, folder)
     else:  # without the desktop's plugins nobody has made one
         hierarchy.CreateItem(folder, node)
+
+
+def removeItem(scene, item: int) -> None:
+    """Remove a folder; data nodes that are in it stay in the scene."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    removeData, removeChildren = False, True
+    hierarchy.RemoveItem(item, removeData, removeChildren)

@@ -7,15 +7,15 @@ import tempfile
 import slicer
 import vtk
 
-_LOGICS = (
-    "vtkSlicerVolumesLogic",
-    "vtkSlicerModelsLogic",
-    "vtkSlicerSegmentationsModuleLogic",
-    "vtkSlicerMarkupsLogic",
-    "vtkSlicerTransformLogic",
-    "vtkSlicerVolumeRenderingLogic",
-    "vtkSlicerSubjectHierarchyModuleLogic",
-)
+_LOGICS = {  # by the name of the Slicer module, under which displayable managers look for them
+    "Volumes": "vtkSlicerVolumesLogic",
+    "Models": "vtkSlicerModelsLogic",
+    "Segmentations": "vtkSlicerSegmentationsModuleLogic",
+    "Markups": "vtkSlicerMarkupsLogic",
+    "Transforms": "vtkSlicerTransformLogic",
+    "VolumeRendering": "vtkSlicerVolumeRenderingLogic",
+    "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
+}
 
 
 class HeadlessScene:
@@ -37,15 +37,15 @@ class HeadlessScene:
         colors.AddDefaultColorNodes()
         self._cacheFolder = tempfile.TemporaryDirectory(prefix="SparseAnatomy-")  # where .mrb files are unpacked
         self._fileLogics = self._prepareFiles(self._cacheFolder.name)
-        self._logics = [self._register(name) for name in _LOGICS]
+        self._logics = [self._register(name, className) for name, className in _LOGICS.items()]
         patientRightIsScreenLeft = True
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self.scene, patientRightIsScreenLeft)
 
-    def _register(self, className: str):
+    def _register(self, name: str, className: str):
         logic = getattr(slicer, className)()
         logic.SetMRMLScene(self.scene)
         logic.SetMRMLApplicationLogic(self.applicationLogic)
-        self.applicationLogic.SetModuleLogic(className, logic)
+        self.applicationLogic.SetModuleLogic(name, logic)
         return logic
 
     def _prepareFiles(self, cacheFolder: str):

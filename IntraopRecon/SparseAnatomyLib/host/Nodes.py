@@ -6,6 +6,7 @@ Functions that read a node leave it as it is and give its place in the world, pa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import permutations, product
 
 import numpy as np
 import slicer
@@ -206,7 +207,7 @@ def roiNodeFromBox(scene, box: Box, name: str):
 
 
 def boxFromRoiNode(node) -> Box:
-    """Return the box of a markups ROI node.
+    """Return the box of a markups ROI node; its axes are named so that they lie as close as possible to left, posterior, superior.
 
     Raises:
         InputError: The ROI has not been placed, or is sheared.
@@ -219,7 +220,14 @@ def boxFromRoiNode(node) -> Box:
     direction = lpsFromBox[:3, :3] / np.linalg.norm(lpsFromBox[:3, :3], axis=0)
     if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-4):
         raise InputError(f"The region of interest {node.GetName()} is sheared by its transform.", "Remove the transform from it.")
-    return Box(lpsFromBox[:3, 3], extent, direction)
+    axes = _axesAlongPatient(direction)
+    return Box(lpsFromBox[:3, 3], np.abs(axes).T @ extent, direction @ axes)
+
+
+def _axesAlongPatient(direction: np.ndarray) -> np.ndarray:
+    """Return the signed permutation [3, 3], a rotation, that brings the columns of `direction` closest to the patient's axes."""
+    signed = [np.eye(3)[:, order] * signs for order in permutations(range(3)) for signs in product((1, -1), repeat=3)]
+    return max((axes for axes in signed if np.linalg.det(axes) > 0), key=lambda axes: np.trace(direction @ axes))
 
 
 def pointsNodeFromArray(scene, pointsLps: np.ndarray, labels: list[str], name: str):
