@@ -1,0 +1,58 @@
+"""Where numbers come from: command, commit, date, machine and versions; no host or user names."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from .scenes import REPOSITORY
+
+PACKAGES = ("numba", "numpy", "torch", "itk-rtk")
+
+
+def provenance(threads: int, arguments: list[str]) -> dict[str, Any]:
+    """Describe this run.
+
+    Args:
+        threads: That every method used.
+        arguments: Of the command line.
+    """
+    return {
+        "command": " ".join(["python -m Testing.benchmarks.run", *arguments]),
+        "commit": _git("rev-parse", "--short=10", "HEAD") or "unknown",
+        "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no", "--", "IntraopRecon", "Testing/benchmarks/*.py")),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "threads": threads,
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "memory_gb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3,
+        "load_at_start": os.getloadavg()[0],
+        "system": f"{platform.system()} {platform.machine()}, Python {sys.version.split()[0]}",
+        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+    }
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown processor"
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
