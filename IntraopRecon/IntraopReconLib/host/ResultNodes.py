@@ -14,10 +14,12 @@ from SparseAnatomyLib.host import Folders, Nodes
 
 from . import XRays
 from .ResultFolder import Result
+from .SliceViews import aimSliceViews, framedPointsRas, showInSliceViews
 from .XRays import XrayNodes
 
 BONE_COLOR = (0.93, 0.87, 0.75)
-UNKNOWN_COLOR = (0.36, 0.33, 0.52)
+OUTLINE_COLOR = (0.98, 0.72, 0.25)
+UNKNOWN_COLOR = (0.26, 0.28, 0.38)
 UNKNOWN_COVERAGE = 0.05
 """Coverage up to which a voxel counts as unknown: next to nothing constrains it."""
 
@@ -77,6 +79,7 @@ def addResult(scene, result: Result, name: str, previewNode=None) -> ResultNodes
         rendering = _volumeRendering(scene, volume, result.boneThresholdPerMm)
         xrays = XRays.addXrays(scene, result.xrays, folder)
     showInSliceViews(scene, volume, coverage)
+    aimSliceViews(scene, volume, framedPointsRas(bone, volume))
     return ResultNodes(folder, volume, rendering, coverage, segmentation, bone, roi, xrays, result.grade, result.warnings)
 
 
@@ -86,17 +89,8 @@ def showPreview(scene, array: np.ndarray, grid: VoxelGrid, name: str, previewNod
     node = _volumeNode(scene, array, grid, f"{name} preview", previewNode)
     if isNew:
         Nodes.setWindow(node, 0.0, max(float(np.percentile(array, 99.95)), 1e-3))
-        showInSliceViews(scene, node, None)
+        showInSliceViews(scene, node)
     return node
-
-
-def showInSliceViews(scene, volume, coverage) -> None:
-    """Show a volume in all slice views, with the unknown part covered; other layers stay."""
-    for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
-        composite = scene.GetNthNodeByClass(n, "vtkMRMLSliceCompositeNode")
-        composite.SetBackgroundVolumeID(volume.GetID())
-        composite.SetForegroundVolumeID(coverage.GetID() if coverage else None)
-        composite.SetForegroundOpacity(1.0)
 
 
 def _volumeNode(scene, array: np.ndarray, grid: VoxelGrid, name: str, previewNode):
@@ -140,8 +134,9 @@ def _styleBone(bone, segmentation) -> None:
     display.SetPower(12)
     display.SetVisibility2D(False)
     segment = segmentation.GetSegmentation().GetNthSegment(0)
-    segment.SetColor(*BONE_COLOR)
+    segment.SetColor(*OUTLINE_COLOR)
     outline = segmentation.GetDisplayNode()
+    outline.SetPreferredDisplayRepresentationName2D("Closed surface")
     outline.SetVisibility3D(False)
     outline.SetVisibility2DFill(False)
     outline.SetSliceIntersectionThickness(1)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import slicer
 import vtk
+from vtk.util.numpy_support import vtk_to_numpy
 
 from SparseAnatomyLib.errors import ResourceError
 from SparseAnatomyLib.host import Nodes
@@ -23,7 +24,8 @@ from SparseAnatomyLib.host.HeadlessScene import HeadlessScene
 
 from . import XRays
 from .ResultFolder import readResult
-from .ResultNodes import UNKNOWN_COLOR, ResultNodes, addResult, showInSliceViews
+from .ResultNodes import UNKNOWN_COLOR, ResultNodes, addResult
+from .SliceViews import FRAME, aimSliceView, framedPointsRas, showVolume
 
 _NO_OPENGL = "Pictures of the scene cannot be drawn on this computer: no off-screen OpenGL."
 _NO_OPENGL_REMEDY = "Install OSMesa (Debian and Ubuntu: apt-get install libosmesa6), or run on a computer with a display."
@@ -40,7 +42,6 @@ _BACKGROUND_3D = ((0.80, 0.84, 0.89), (0.42, 0.47, 0.55))  # bottom, top
 _TEXT_COLOR = (0.95, 0.95, 0.95)
 _VIEW_ANGLE_DEG = 30.0
 _FRONT_LPS = np.array([0.45, -1.0, 0.22])  # where the camera stands: in front, a little to the patient's left, and above
-_FRAME = 1.12  # margin about what is framed
 _SLICES = {"Axial": ("R", "L", "A", "P"), "Coronal": ("R", "L", "S", "I"), "Sagittal": ("A", "P", "S", "I")}
 """Orientations and the letters at the left, right, top and bottom of their pictures, as Slicer shows them (patient's right at the left)."""
 _MANAGERS_3D = ("Model", "VolumeRendering", "Markups", "Segmentations3D", "OrientationMarker")
@@ -89,11 +90,11 @@ def pictureScene(headless: HeadlessScene, nodes: ResultNodes, pictureFolder: Pat
     size, folder = size or PictureSize(), Path(pictureFolder)
     pictures: dict[str, vtk.vtkImageData] = {}
     view = _View3D(headless, size.view3d)
-    bone = _boneBoundsRas(nodes)
+    bone = framedPointsRas(nodes.bone, nodes.volume)
     pictures["Bone"] = view.picture(bone)
     if nodes.xrays.images:
         XRays.setVisible(nodes.xrays, True)
-        pictures["Bone with X-ray setup"] = view.picture(_setupBoundsRas(nodes))
+        pictures["Bone with X-ray setup"] = view.picture(np.vstack([_pointsRas(node) for node in nodes.xrays.frusta]))
         XRays.setVisible(nodes.xrays, False)
     view.close()
     for orientation in _SLICES:
@@ -122,9 +123,9 @@ class _View3D:
         factory = slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance()
         self._group = _managers(headless, factory, _MANAGERS_3D, self._renderer, self._node)
 
-    def picture(self, boundsRas: np.ndarray) -> vtk.vtkImageData:
-        """Draw with the camera in front of the patient so that bounds [min..max of 3 axes, 2] fill the picture."""
-        _aim(self._renderer, boundsRas)
+    def picture(self, pointsRas: np.ndarray) -> vtk.vtkImageData:
+        """Draw with the camera in front of the patient so that points [n, 3] fill the picture."""
+        _aim(self._renderer, pointsRas)
         return _grab(self._window)
 
     def close(self) -> None:
@@ -134,8 +135,8 @@ class _View3D:
         self._scene.RemoveNode(self._node)
 
 
-def _slicePicture(headless: HeadlessScene, nodes: ResultNodes, orientation: str, boundsRas: np.ndarray, size: int) -> vtk.vtkImageData:
-    """Draw the slice through the middle of the bounds, zoomed to them, as a slice view shows it."""
+def _slicePicture(headless: HeadlessScene, nodes: ResultNodes, orientation: str, pointsRas: np.ndarray, size: int) -> vtk.vtkImageData:
+    """Draw the slice through the middle of points [n, 3], zoomed to them, as a slice view shows it."""
     scene = headless.scene
     logic = slicer.vtkMRMLSliceLogic()
     logic.SetMRMLScene(scene)
@@ -143,10 +144,8 @@ def _slicePicture(headless: HeadlessScene, nodes: ResultNodes, orientation: str,
     node.SetOrientation(orientation)
     node.SetDimensions(size, size, 1)
     node.SetRulerType(node.RulerTypeThin)
-    showInSliceViews(scene, nodes.volume, nodes.coverage)
-    extent = _FRAME * float(np.ptp(boundsRas, axis=1).max())
-    node.SetFieldOfView(extent, extent, 1.0)
-    node.JumpSliceByCentering(*boundsRas.mean(1))
+    showVolume(logic.GetSliceCompositeNode(), nodes.volume, nodes.coverage)
+    aimSliceView(node, nodes.volume, pointsRas)
     renderer, window = _renderWindow((size, size))
     renderer.GetActiveCamera().ParallelProjectionOn()
     image = vtk.vtkImageMapper()
@@ -171,7 +170,7 @@ def _slicePicture(headless: HeadlessScene, nodes: ResultNodes, orientation: str,
 
 def _annotate(renderer: vtk.vtkRenderer, orientation: str) -> None:
     left, right, top, bottom = _SLICES[orientation]
-    places = {left: (0.03, 0.5), right: (0.97, 0.5), top: (0.5, 0.965), bottom: (0.5, 0.035)}
+    places = {left: (0.03, 0.5), right: (0.97, 0.5), top: (0.5, 0.965), bottom: (0.5, 0.09)}  # above the ruler
     for text, place in places.items():
         _text(renderer, text, place, 0.04)
     _text(renderer, orientation, (0.03, 0.965), 0.028, "left")
@@ -217,22 +216,23 @@ def _managers(headless: HeadlessScene, factory, names: tuple[str, ...], renderer
     return group
 
 
-def _aim(renderer: vtk.vtkRenderer, boundsRas: np.ndarray) -> None:
-    corners = np.stack(np.meshgrid(*boundsRas, indexing="ij"), -1).reshape(-1, 3)
-    center = boundsRas.mean(1)
+def _aim(renderer: vtk.vtkRenderer, pointsRas: np.ndarray) -> None:
+    """Put the camera where all points are just within the picture."""
     forward = -Nodes.rasFromLps(_FRONT_LPS / np.linalg.norm(_FRONT_LPS))
     right = np.cross(forward, [0.0, 0.0, 1.0])
     right /= np.linalg.norm(right)
-    up = np.cross(right, forward)
+    axes = np.stack([right, np.cross(right, forward), forward])
     width, height = renderer.GetRenderWindow().GetSize()
-    slope = np.tan(np.deg2rad(_VIEW_ANGLE_DEG) / 2)
-    offsets = corners - center
-    needed = np.maximum(np.abs(offsets @ right) * height / width, np.abs(offsets @ up)) / slope - offsets @ forward
+    slopes = np.tan(np.deg2rad(_VIEW_ANGLE_DEG) / 2) / FRAME * np.array([width / height, 1.0])
+    across, depth = pointsRas @ axes[:2].T, pointsRas @ forward
+    # the planes through the points along the frustum's sides meet in the camera: right and up from opposite sides, back by the narrower one
+    high, low = (across - depth[:, None] * slopes).max(0), (across + depth[:, None] * slopes).min(0)
+    position = axes.T @ [*(high + low) / 2, -((high - low) / (2 * slopes)).max()]
     camera = renderer.GetActiveCamera()
     camera.SetViewAngle(_VIEW_ANGLE_DEG)
-    camera.SetFocalPoint(*center)
-    camera.SetPosition(*(center - forward * _FRAME * needed.max()))
-    camera.SetViewUp(*up)
+    camera.SetPosition(*position)
+    camera.SetFocalPoint(*(position + forward * (depth.mean() - position @ forward)))
+    camera.SetViewUp(*axes[1])
     renderer.ResetCameraClippingRange()
 
 
@@ -259,20 +259,8 @@ def _writePng(image: vtk.vtkImageData, path: Path) -> Path:
     return path
 
 
-def _boneBoundsRas(nodes: ResultNodes) -> np.ndarray:
-    """Return the bounds of the bone, or of the volume where there is none, [3, 2]."""
-    bounds = np.zeros(6)
-    nodes.bone.GetRASBounds(bounds)
-    if not (bounds[::2] < bounds[1::2]).all():
-        nodes.volume.GetRASBounds(bounds)
-    return bounds.reshape(3, 2)
-
-
-def _setupBoundsRas(nodes: ResultNodes) -> np.ndarray:
-    bounds = np.zeros((len(nodes.xrays.frusta), 6))
-    for row, node in zip(bounds, nodes.xrays.frusta, strict=True):
-        node.GetRASBounds(row)
-    return np.stack([bounds[:, ::2].min(0), bounds[:, 1::2].max(0)], 1)
+def _pointsRas(modelNode) -> np.ndarray:
+    return vtk_to_numpy(modelNode.GetPolyData().GetPoints().GetData()).astype(float)
 
 
 def _prepareEnvironment() -> str:

@@ -16,6 +16,7 @@ _LOGICS = {  # by the name of the Slicer module, under which displayable manager
     "VolumeRendering": "vtkSlicerVolumeRenderingLogic",
     "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
 }
+_SLICE_VIEWS = {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}
 
 
 class HeadlessScene:
@@ -40,6 +41,8 @@ class HeadlessScene:
         self._logics = [self._register(name, className) for name, className in _LOGICS.items()]
         patientRightIsScreenLeft = True
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self.scene, patientRightIsScreenLeft)
+        # the desktop's own slice views, so that what they show is saved with the scene
+        self._sliceLogics = [self._addSliceView(name, orientation) for name, orientation in _SLICE_VIEWS.items()]
 
     def _register(self, name: str, className: str):
         logic = getattr(slicer, className)()
@@ -59,3 +62,11 @@ class HeadlessScene:
         manager.SetAndObserveDataIOManager(remote.GetDataIOManager())
         remote.AddDataIOToScene()
         return remote, manager
+
+    def _addSliceView(self, name: str, orientation: str):
+        logic = slicer.vtkMRMLSliceLogic()
+        logic.SetMRMLScene(self.scene)
+        node = logic.AddSliceNode(name)
+        node.SetOrientation(orientation)
+        self.applicationLogic.GetSliceLogics().AddItem(logic)
+        return logic
