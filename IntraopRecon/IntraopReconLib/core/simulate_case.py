@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -60,7 +61,7 @@ def simulate_case(ct_path: Path, out: Path, config: SimulationConfig, report: Re
         views = random_poses(config, center, poses_rng)
         attenuation = simulate_views(volume, grid, views, lambda done, message: report(0.15 + 0.8 * done, message))
         report(0.95, "Writing the X-rays")
-        _write_xrays(folder, add_noise(attenuation, config.photons_per_pixel, noise_rng), views, center, f"{Path(ct_path).name} {config}")
+        _write_xrays(folder, add_noise(attenuation, config.photons_per_pixel, noise_rng), views, center)
     report(1.0, "Done")
 
 
@@ -78,9 +79,11 @@ def _write_ground_truth(path: Path, volume: np.ndarray, grid: VoxelGrid) -> None
         raise OSError(f"{path.name} could not be written") from error
 
 
-def _write_xrays(folder: Path, intensity: np.ndarray, views: Sequence[XrayView], center: np.ndarray, key: str) -> None:
+def _write_xrays(folder: Path, intensity: np.ndarray, views: Sequence[XrayView], center: np.ndarray) -> None:
     """Write `xrays/view_000.dcm`, … and `poses.json`."""
     (folder / "xrays").mkdir()
+    sources = np.stack([view.source_lps_mm for view in views])
+    key = hashlib.sha256(intensity.tobytes() + sources.tobytes()).hexdigest()
     series = XraySeries(key, f"{len(views)} X-rays simulated from CT", center)
     posed = []
     for number, (image, view) in enumerate(zip(intensity, views, strict=True)):
@@ -98,7 +101,7 @@ def _check_settings(config: SimulationConfig) -> None:
     rules = [
         ("views", 1 <= config.views <= 1000, "between 1 and 1000"),
         ("seed", config.seed >= 0, "0 or more"),
-        ("size", 16 <= config.size_px <= 4096, "between 16 and 4096 pixels"),
+        ("size", 32 <= config.size_px <= 4096, "between 32 and 4096 pixels"),
         ("radius", config.radius_mm is None or EDGE_MM < config.radius_mm < 1000, f"above {EDGE_MM:g} and below 1000 mm"),
         ("photons", config.photons_per_pixel is None or 1 <= config.photons_per_pixel <= 1e9, "between 1 and 1e9"),
         ("center", config.center_lps_mm is None or np.isfinite(config.center_lps_mm).all(), "three numbers"),

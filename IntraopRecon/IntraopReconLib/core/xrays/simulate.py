@@ -224,13 +224,14 @@ def attenuation_volume(ct: SimpleITK.Image, center_lps_mm: np.ndarray, radius_mm
 
 
 def _resampled(ct: SimpleITK.Image, grid: VoxelGrid) -> np.ndarray:
-    """Return the CT on a grid aligned with LPS, air around it; splines hide the voxels of a coarse CT."""
+    """Return the CT on a grid aligned with LPS, float32, air around it; splines hide the voxels of a coarse CT."""
     resample = SimpleITK.ResampleImageFilter()
     resample.SetSize(grid.size_ijk)
     resample.SetOutputSpacing(grid.spacing_mm.tolist())
     resample.SetOutputOrigin(grid.origin_lps_mm.tolist())
     resample.SetInterpolator(SimpleITK.sitkBSpline if max(ct.GetSpacing()) > GROUND_TRUTH_SPACING_MM else SimpleITK.sitkLinear)
     resample.SetDefaultPixelValue(CT_RANGE_HU[0])
+    resample.SetOutputPixelType(SimpleITK.sitkFloat32)
     return SimpleITK.GetArrayFromImage(resample.Execute(ct))
 
 

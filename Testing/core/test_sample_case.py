@@ -1,0 +1,84 @@
+"""The cases that ship: whole, small, attributed, and rebuilt from their CT by the stated command."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK
+
+from IntraopReconLib.core.calibration.poses import read_poses
+from IntraopReconLib.core.config import SimulationConfig
+from IntraopReconLib.core.simulate_case import simulate_case
+from IntraopReconLib.core.xrays.siddon import line_integrals
+from SparseAnatomyLib.grid import VoxelGrid
+
+NAMES = ("lumbar", "thorax")
+
+
+def read_truth(case: Path) -> tuple[np.ndarray, VoxelGrid]:
+    image = SimpleITK.ReadImage(str(case / "ground_truth.nrrd"))
+    return SimpleITK.GetArrayFromImage(image), VoxelGrid(image.GetSize(), image.GetSpacing(), image.GetOrigin())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_truth_explains_the_xrays(sample_case, name):
+    case = sample_case / name
+    posed = read_poses(case / "poses.json")
+    assert len(posed) == len(list((case / "xrays").iterdir())) == 25
+    volume, grid = read_truth(case)
+    for image in posed[::8]:
+        stored = pydicom.dcmread(case / image.image).pixel_array
+        assert stored.shape == (256, 256)
+        explained = line_integrals(volume, grid, image.view, 2)
+        noise = np.exp(explained / 2) / np.sqrt(3e4)  # standard deviation of -log of counted photons
+        residual = (-np.log(stored / image.air_intensity) - explained) / noise
+        assert abs(residual.mean()) < 0.05
+        assert np.sqrt((residual[explained < 1e-3] ** 2).mean()) == pytest.approx(1, abs=0.03)
+        assert np.sqrt((residual**2).mean()) < 2.2  # behind bone also the edges that 1.5 mm voxels round off
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_truth_is_bone_in_its_family(sample_case, name):
+    volume, grid = read_truth(sample_case / name)
+    assert volume.shape == (128, 128, 128) and volume.dtype == np.float32
+    np.testing.assert_allclose(grid.spacing_mm, 1.5)
+    assert 0.045 < volume.max() < 0.055
+    assert 0.0009 < np.median(volume[(volume > 5e-4) & (volume < 0.002)]) < 0.0012
+
+
+def test_small_and_attributed(sample_case):
+    files = [path for path in sample_case.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 15e6
+    assert "Apache-2.0" in (sample_case / "ATTRIBUTION.md").read_text(encoding="utf-8")
+
+
+def test_checksums_cover_every_file(sample_case):
+    lines = (sample_case / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    files = {path.relative_to(sample_case).as_posix(): path for name in NAMES for path in (sample_case / name).rglob("*") if path.is_file()}
+    assert sums.keys() == files.keys()
+    for name, path in files.items():
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == sums[name], name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_rebuilt_by_the_stated_command(sample_case, shared_data, tmp_path, name):
+    text = (sample_case / "ATTRIBUTION.md").read_text(encoding="utf-8")
+    command = next(line for line in text.splitlines() if "intraop-recon simulate" in line and f"SampleCase/{name}" in line)
+    words = shlex.split(command)
+    seed = int(words[words.index("--seed") + 1])
+    center = tuple(float(word) for word in words[words.index("--center") + 1 :][:3])
+    config = SimulationConfig(seed=seed, center_lps_mm=center)
+    few_pixels = dataclasses.replace(config, size_px=32)  # the poses and the truth do not depend on them
+    simulate_case(shared_data / "ct" / Path(words[2]).name, tmp_path / "case", few_pixels)
+    for built, shipped in zip(read_poses(tmp_path / "case" / "poses.json"), read_poses(sample_case / name / "poses.json"), strict=True):
+        np.testing.assert_allclose(built.view.source_lps_mm, shipped.view.source_lps_mm, atol=1e-6)
+        np.testing.assert_allclose(built.view.pixel_lps_mm([-0.5] * 2), shipped.view.pixel_lps_mm([-0.5] * 2), atol=1e-6)
+    np.testing.assert_allclose(read_truth(tmp_path / "case")[0], read_truth(sample_case / name)[0], atol=2e-6)
