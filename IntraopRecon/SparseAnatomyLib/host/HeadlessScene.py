@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 
 import slicer
 import vtk
@@ -36,8 +38,9 @@ class HeadlessScene:
         colors = self.applicationLogic.GetColorLogic()
         colors.SetMRMLScene(self.scene)
         colors.AddDefaultColorNodes()
-        self._cacheFolder = tempfile.TemporaryDirectory(prefix="SparseAnatomy-")  # where .mrb files are unpacked
-        self._fileLogics = self._prepareFiles(self._cacheFolder.name)
+        cacheFolder = tempfile.mkdtemp(prefix="SparseAnatomy-")  # where .mrb files are unpacked
+        weakref.finalize(self, shutil.rmtree, cacheFolder, ignore_errors=True)
+        self._fileLogics = self._prepareFiles(cacheFolder)
         self._logics = [self._register(name, className) for name, className in _LOGICS.items()]
         patientRightIsScreenLeft = True
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self.scene, patientRightIsScreenLeft)
