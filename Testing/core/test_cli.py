@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tiny_case import fake_reconstruction, make_tiny_case, write_ball_ct
 
-from IntraopReconLib import cli
+from IntraopReconLib import cli, demo
 from SparseAnatomyLib import commandline
 from SparseAnatomyLib.errors import Cancelled, InputError, ResourceError
 
@@ -159,6 +159,41 @@ def test_reconstruct_hands_every_flag_on(capsys, monkeypatch, case, tmp_path):
     assert config.region.extent_mm == (40, 50, 60)
     code, out, _ = run(capsys, "evaluate", tmp_path / "out", "--ground-truth", case / "ground_truth.nrrd")
     assert code == 0 and "psnr_3d_db" in out and (tmp_path / "out" / "metrics.json").exists()
+
+
+@pytest.fixture
+def fake_demo(monkeypatch, case):
+    monkeypatch.setattr("IntraopReconLib.demo.sample_case", lambda name: case)
+    monkeypatch.setattr(
+        "IntraopReconLib.core.pipeline.reconstruct", lambda views, config, report, folder: fake_reconstruction(views, config)
+    )
+
+
+def test_the_demo_says_where_everything_is(capsys, fake_demo, tmp_path):
+    pytest.importorskip("slicer", reason="the scene needs slicer-core")
+    from IntraopReconLib.host.Snapshot import offscreenProblem
+
+    code, out, err = run(capsys, "demo", "--out", tmp_path / "out")
+    assert code == 0
+    named = [Path(line.split("  ")[-1].strip()) for line in out.splitlines() if str(tmp_path) in line]
+    assert {path.name for path in named} >= {"report.html", "volume.nrrd", "bone.stl", "scene.mrb"} and all(path.exists() for path in named)
+    assert "vtk" not in err.lower() and "zip" not in (out + err).lower()
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert offscreenProblem() in err if offscreenProblem() else report.count("data:image/png") > 5
+
+
+def test_the_demo_does_without_slicer_and_says_what_to_install(capsys, fake_demo, monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, out, err = run(capsys, "demo", "--out", tmp_path / "out")
+    assert code == 0 and "pip install" in err and "scene.mrb" not in out
+    assert (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_the_sample_cases_are_found_in_the_repository():
+    for name in ("lumbar", "thorax"):
+        assert (demo.sample_case(name) / "ground_truth.nrrd").is_file() and (demo.sample_case(name) / "poses.json").is_file()
+    with pytest.raises(InputError, match="knee"):
+        demo.sample_case("knee")
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_computed(case, tmp_pa
 def test_a_result_folder_that_will_not_do_is_refused_before_anything_is_computed(case, tmp_path, fake, where):
     reconstruct = fake()
     before = content(case)
-    with pytest.raises(InputError, match="folder|file") as caught:
+    with pytest.raises(InputError, match=r"folder|file") as caught:
         reconstruct_case(case, case / where, CONFIG, silent)
     assert where.split("/")[0] in caught.value.message and caught.value.remedy
     assert not reconstruct.found and content(case) == before
