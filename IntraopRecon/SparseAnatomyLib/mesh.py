@@ -17,6 +17,8 @@ from .grid import VoxelGrid
 if TYPE_CHECKING:
     from vtkmodules.vtkCommonDataModel import vtkPolyData
 
+_STL_HEADER = "SparseAnatomy surface, mm. SPACE=LPS"
+
 
 @dataclass(frozen=True, eq=False)
 class TriangleMesh:
@@ -55,8 +57,8 @@ def mesh_from_field(
 ) -> TriangleMesh:
     """Mesh where a field exceeds a level.
 
-    The surface is closed also where the field exceeds the level at the border of the grid. It is smoothed with a windowed sinc (pass band
-    0.1, which keeps the volume) and thinned without changing its topology.
+    Where the field exceeds the level at the border of the grid, the surface closes along the border voxels' outer faces. It is smoothed
+    with a windowed sinc (pass band 0.1, which keeps the volume) and thinned without changing its topology.
 
     Args:
         field: float [k, j, i].
@@ -72,13 +74,15 @@ def mesh_from_field(
     """
     field = check_array("field", field, grid.shape_kji, dtype=np.float32)
     check_positive("keep_triangles", keep_triangles)
+    level = float(np.float32(level))
     inside = _without_small_islands(field > level, smallest_island_mm3 / grid.voxel_volume_mm3)
     if not inside.any():
         return TriangleMesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int64))
-    lowest = float(field.min())
-    outside = lowest if lowest < level else 2 * level - float(field.max())
-    padded = np.pad(np.where(inside | (field <= level), field, outside), 1, constant_values=outside)
-    points_ijk, triangles = _contour(padded, level, keep_triangles)
+    field = np.where(inside | (field <= level), field, 2 * level - field)  # what was left out
+    closed = np.pad(field, 1, mode="edge")
+    shell = np.pad(np.zeros(field.shape, bool), 1, constant_values=True)
+    closed[shell] = np.minimum(level - np.abs(closed[shell] - level), np.nextafter(np.float32(level), np.float32(-np.inf)))
+    points_ijk, triangles = _contour(closed, level, keep_triangles)
     if np.linalg.det(grid.direction) < 0:  # a left-handed grid turns the triangles inside out
         triangles = triangles[:, ::-1]
     return TriangleMesh(transform_points(grid.lps_from_ijk, points_ijk - 1.0).astype(np.float32), np.ascontiguousarray(triangles))
@@ -107,8 +111,11 @@ def write_stl(mesh: TriangleMesh, path: Path) -> None:
 
     writer = vtkSTLWriter()
     writer.SetFileTypeToBinary()
-    writer.SetHeader("SparseAnatomy bone surface, mm. SPACE=LPS")
-    _write(writer, mesh, Path(path))
+    writer.SetHeader(_STL_HEADER)
+    if len(mesh.triangles):
+        _write(writer, mesh, Path(path))
+    else:  # which VTK refuses to write
+        Path(path).write_bytes(_STL_HEADER.encode().ljust(84, b"\0"))
 
 
 def read_vtp(path: Path) -> TriangleMesh:

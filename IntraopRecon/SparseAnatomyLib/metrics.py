@@ -1,9 +1,10 @@
 """How far a result is from the truth: images, masks and surfaces, each measure stated once.
 
 SSIM is scikit-image's. Surface distances are our own twenty lines over scipy's k-d tree: `surface-distance` on PyPI is a single release of
-0.1, SimpleITK's filters weigh every voxel of the boundary alike, which is wrong where voxels are anisotropic, and MONAI brings torch. All of
+0.1, SimpleITK's filters weigh every voxel of the boundary alike, wrong where voxels are anisotropic, and MONAI brings torch. All of
 them know masks only, whose surfaces are no better than half a voxel. A surface consists here of the faces between voxels inside and
-outside, each weighted by its area; a field's lie where the field, between the two voxels, crosses its level.
+outside, each weighted by its area; a field's lie where the field, between the two voxels, crosses its level. Distances run to the nearest
+face, taken as a disc across the surface's normal, so that they do not depend on where along the surface the faces happen to lie.
 
 Masks are bool [k, j, i]; `spacing_mm` is the voxel pitch along i, j, k, as in `VoxelGrid`. Faces on the border of the array are no surface:
 there the box ends, not the anatomy.
@@ -171,7 +172,7 @@ def isosurface_distances(field: np.ndarray, truth: np.ndarray, level: float, spa
     spacing_mm = check_array("spacing_mm", spacing_mm, (3,))
     field, truth = np.asarray(field, np.float64), np.asarray(truth, np.float64)
     equal = bool(((field > level) == (truth > level)).all())
-    return _between(_crossings(field, level, spacing_mm), _crossings(truth, level, spacing_mm), equal)
+    return _between(_faces(field, level, spacing_mm, oblique=True), _faces(truth, level, spacing_mm, oblique=True), equal)
 
 
 def surface_distances(mask: np.ndarray, truth: np.ndarray, spacing_mm: ArrayLike) -> SurfaceDistances:
@@ -185,35 +186,62 @@ def surface_distances(mask: np.ndarray, truth: np.ndarray, spacing_mm: ArrayLike
     _check_same_shape(mask=mask, truth=truth)
     spacing_mm = check_array("spacing_mm", spacing_mm, (3,))
     mask, truth = np.asarray(mask, bool), np.asarray(truth, bool)
-    return _between(_crossings(mask, 0.5, spacing_mm), _crossings(truth, 0.5, spacing_mm), bool((mask == truth).all()))
+    return _between(
+        _faces(mask, 0.5, spacing_mm, oblique=False), _faces(truth, 0.5, spacing_mm, oblique=False), bool((mask == truth).all())
+    )
 
 
-def _crossings(field: np.ndarray, level: float, spacing_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where a field crosses its level between neighboring voxels, [n, 3] mm along k, j, i, and the areas [n] of their faces."""
+@dataclass(frozen=True, eq=False)
+class _Faces:
+    """Pieces of a surface: centers [n, 3] in mm along k, j, i, unit normals [n, 3], areas [n] in mm²."""
+
+    centers: np.ndarray
+    normals: np.ndarray
+    areas: np.ndarray
+
+
+def _faces(field: np.ndarray, level: float, spacing_mm: np.ndarray, *, oblique: bool) -> _Faces:
+    """Return the faces between voxels above a level and others, at the crossing; their normals follow the gradient where `oblique`."""
     spacing_kji = spacing_mm[::-1]
     inside = field > level
-    centers, areas = [], []
-    for axis in range(3):
-        index = np.argwhere(np.diff(inside, axis=axis))
-        near = field[tuple(index.T)].astype(float)
-        far = field[tuple((index + np.eye(3, dtype=int)[axis]).T)].astype(float)
-        center = index.astype(float)
-        center[:, axis] += (level - near) / (far - near)
-        centers.append(center * spacing_kji)
-        areas.append(np.full(len(center), spacing_kji.prod() / spacing_kji[axis]))
-    return np.concatenate(centers), np.concatenate(areas)
+    centers, normals, areas = [], [], []
+    for axis, step in enumerate(np.eye(3, dtype=int)):
+        near = np.argwhere(np.diff(inside, axis=axis))
+        far = near + step
+        value, other = field[tuple(near.T)].astype(float), field[tuple(far.T)].astype(float)
+        centers.append((near + ((level - value) / (other - value))[:, None] * step) * spacing_kji)
+        normal = np.broadcast_to(step.astype(float), near.shape)
+        if oblique:
+            normal = _gradient(field, near, spacing_kji) + _gradient(field, far, spacing_kji)
+            length = np.linalg.norm(normal, axis=1, keepdims=True)
+            normal = np.where(length > 0, normal / np.where(length > 0, length, 1), step)
+        normals.append(normal)
+        areas.append(np.full(len(near), spacing_kji.prod() / spacing_kji[axis]))
+    return _Faces(np.concatenate(centers), np.concatenate(normals), np.concatenate(areas))
 
 
-def _between(faces: tuple[np.ndarray, np.ndarray], truth_faces: tuple[np.ndarray, np.ndarray], equal: bool) -> SurfaceDistances:
-    (centers, areas), (truth_centers, truth_areas) = faces, truth_faces
-    return SurfaceDistances(_nearest(centers, truth_centers), areas, _nearest(truth_centers, centers), truth_areas, equal)
+def _gradient(field: np.ndarray, index: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray:
+    """Return the field's central differences at voxels [n, 3], one-sided at the border, [n, 3] per mm."""
+    gradient = np.empty(index.shape)
+    for axis, step in enumerate(np.eye(3, dtype=int)):
+        below, above = np.maximum(index - step, 0), np.minimum(index + step, np.array(field.shape) - 1)
+        apart = np.maximum(above[:, axis] - below[:, axis], 1) * spacing_kji[axis]
+        gradient[:, axis] = (field[tuple(above.T)] - field[tuple(below.T)]) / apart
+    return gradient
 
 
-def _nearest(points: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return each point's distance to the nearest of the others, infinite where there are none."""
-    if len(points) == 0 or len(others) == 0:
-        return np.full(len(points), np.inf)
-    return cKDTree(others).query(points)[0]
+def _between(faces: _Faces, truth_faces: _Faces, equal: bool) -> SurfaceDistances:
+    return SurfaceDistances(_to(faces, truth_faces), faces.areas, _to(truth_faces, faces), truth_faces.areas, equal)
+
+
+def _to(faces: _Faces, others: _Faces) -> np.ndarray:
+    """Return the distance from the center of each face to the nearest of the others, infinite where there are none."""
+    if len(faces.areas) == 0 or len(others.areas) == 0:
+        return np.full(len(faces.areas), np.inf)
+    distance, nearest = cKDTree(others.centers).query(faces.centers)
+    across = np.abs(np.einsum("ij,ij->i", faces.centers - others.centers[nearest], others.normals[nearest]))
+    along = np.sqrt(np.maximum(distance**2 - across**2, 0))
+    return np.hypot(across, np.maximum(along - np.sqrt(others.areas[nearest]) / 2, 0))
 
 
 def _percentile(values: np.ndarray, weights: np.ndarray, percent: float) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +156,7 @@ def _seen_by_all(path: Path, grid: VoxelGrid) -> np.ndarray:
     seen = np.arange(len(points))  # indices of the voxels that all views so far see
     names = ("source_lps_mm", "detector_origin_lps_mm", "column_step_lps_mm", "row_step_lps_mm", "size_px")
     try:
-        with np.load(path) as views:
+        with path.open("rb") as file, np.load(file) as views:
             for index, geometry in enumerate(zip(*(views[name] for name in names), strict=True)):
                 view = XrayView(*geometry)
                 seen = seen[view.depth_mm(points[seen]) > 0]
@@ -162,7 +164,7 @@ def _seen_by_all(path: Path, grid: VoxelGrid) -> np.ndarray:
                 on_image = (column >= 0) & (column < view.size_px[0]) & (row >= 0) & (row < view.size_px[1])
                 seen, column, row = seen[on_image], column[on_image], row[on_image]
                 seen = seen[views[f"mask_{index:03d}"][row, column]]
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, IndexError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is missing or damaged.", "Reconstruct the case again.") from error
     mask = np.zeros(len(points), bool)
     mask[seen] = True

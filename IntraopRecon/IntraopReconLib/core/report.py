@@ -103,7 +103,7 @@ def render_report(data: Mapping[str, Any], reconstruction: Reconstruction, case:
         difference_limit=report_figures.DIFFERENCE_SHARE * upper,
         upper=upper,
         slices=report_figures.slices(reconstruction, data["bone"]["threshold_per_mm"]),
-        curve=report_figures.curve(reconstruction.curve) if reconstruction.curve else "",
+        curve=report_figures.curve(reconstruction.curve),
         pictures=f"{_PICTURES_BEGIN}{_PICTURES_END}",
     )
 

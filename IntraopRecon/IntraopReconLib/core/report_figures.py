@@ -22,7 +22,7 @@ _UNKNOWN_RGB = (np.array([0.93, 0.66, 0.20]), np.array([0.36, 0.27, 0.12]))  # t
 
 def display_maximum(views: Sequence[MeasuredView]) -> float:
     """Return the attenuation that X-rays are shown white at: common to all, so that they can be compared."""
-    return max(float(max(np.percentile(view.attenuation[view.mask], 99.9) for view in views if view.mask.any())), 1e-6)
+    return max([1e-6, *(float(np.percentile(view.attenuation[view.mask], 99.9)) for view in views if view.mask.any())])
 
 
 def view_strip(measured: np.ndarray, reprojected: np.ndarray, mask: np.ndarray, upper: float) -> str:
@@ -91,11 +91,14 @@ def slices(reconstruction: Reconstruction, bone_threshold_per_mm: float) -> str:
 
 
 def curve(points: Sequence[CurvePoint]) -> str:
-    """Show the error on the withheld views against time, one color a stage."""
+    """Show the error on the withheld views against time, one color a stage; an empty string where no error is known."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogFormatter
+    from matplotlib.ticker import LogLocator
 
+    points = [point for point in points if np.isfinite(point.withheld_rmse)]
+    if not points:
+        return ""
     figure = Figure(figsize=(7.5, 3), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -104,8 +107,9 @@ def curve(points: Sequence[CurvePoint]) -> str:
         axes.plot([p.seconds for p in of_stage], [p.withheld_rmse for p in of_stage], marker="o", ms=3, lw=1.4, label=stage)
     if all(point.withheld_rmse > 0 for point in points):
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(LogFormatter())
-        axes.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(1, 0.5)))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
     axes.set_xlabel("seconds")
     axes.set_ylabel("RMSE on withheld views\n(line integral)")
     axes.grid(visible=True, which="both", alpha=0.25)
