@@ -77,6 +77,7 @@ def test_the_standing_scenes_are_as_described(shared_data):
         np.testing.assert_allclose(standing.grid.center_lps_mm, 0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_rtk_sees_points_where_we_do(scene, tmp_path):
     if importlib.util.find_spec("itk") is None:
         pytest.skip("needs itk-rtk (pip install -e '.[bench]')")
