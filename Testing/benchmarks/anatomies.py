@@ -68,14 +68,13 @@ def build_scene(anatomy: Anatomy) -> Scene:
     others = random_poses(replace(config, views=HELD_OUT, orbit="arbitrary"), center, held_out_rng)
 
     ct = read_ct(Path(data_folder()) / "ct" / anatomy.ct)
-    imaged, imaged_grid = attenuation_volume(ct, center, None if anatomy.truncated else RADIUS_MM)
-    clean = simulate_views(imaged, imaged_grid, [*poses, *others])
-    stored = add_noise(clean[: anatomy.views], config.photons_per_pixel, noise_rng)
-    noisy = -np.log(np.maximum(stored, 1) / AIR_INTENSITY)
-
     fine, fine_grid = attenuation_volume(ct, center, RADIUS_MM)
+    imaged, imaged_grid = attenuation_volume(ct, center, None) if anatomy.truncated else (fine, fine_grid)
+    stored = add_noise(simulate_views(imaged, imaged_grid, poses), config.photons_per_pixel, noise_rng)
+    noisy = -np.log(np.maximum(stored, 1) / AIR_INTENSITY)
+    clean = simulate_views(fine, fine_grid, others)
     truth = fine.reshape(*(n for size in fine.shape for n in (size // 2, 2))).mean((1, 3, 5))
-    return Scene(anatomy.name, _views(noisy, poses), _views(clean[anatomy.views :], others), truth, fine_grid.coarsened(2))
+    return Scene(anatomy.name, _views(noisy, poses), _views(clean, others), truth, fine_grid.coarsened(2))
 
 
 def _views(images: np.ndarray, poses: list[XrayView]) -> list[MeasuredView]:
