@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.encaps import generate_frames
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import iter_pixels
+from pydicom.pixels import get_decoder, iter_pixels
 from pydicom.uid import (
     UID,
     ComputedRadiographyImageStorage,
@@ -23,8 +24,10 @@ from pydicom.uid import (
     DigitalXRayImageStorageForProcessing,
     EnhancedXAImageStorage,
     EnhancedXRFImageStorage,
+    JPEGLSTransferSyntaxes,
     MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    RLELossless,
     SecondaryCaptureImageStorage,
     XRayAngiographicImageStorage,
     XRayRadiofluoroscopicImageStorage,
@@ -32,6 +35,7 @@ from pydicom.uid import (
 
 from SparseAnatomyLib.errors import InputError, ResourceError
 
+from .codestream import frame_header
 from .radiograph import Radiograph
 from .response import IntensityResponse, intensity_response
 from .shutters import shutter_mask
@@ -168,7 +172,11 @@ def _frames(dataset: FileDataset, frame_count: int, image: str) -> Iterator[np.n
     syntax = dataset.file_meta.get("TransferSyntaxUID", UID(""))
     count = 0
     try:
-        for count, pixels in enumerate(iter_pixels(dataset, raw=True, correct_unused_bits=False), 1):
+        plugin = "pyjpegls" if syntax in JPEGLSTransferSyntaxes else ""  # raises where gdcm would end the process
+        if not get_decoder(syntax).is_available:
+            raise NotImplementedError
+        _check_codestreams(dataset, syntax, frame_count)
+        for count, pixels in enumerate(iter_pixels(dataset, raw=True, decoding_plugin=plugin, correct_unused_bits=False), 1):
             if count > frame_count or pixels.shape != (dataset.Rows, dataset.Columns):
                 break
             yield _significant_bits(pixels, dataset)
@@ -182,6 +190,18 @@ def _frames(dataset: FileDataset, frame_count: int, image: str) -> Iterator[np.n
         raise InputError(f"{image}: its pixels cannot be decoded; it may be truncated ({reason}).", DAMAGED_REMEDY) from error
     if count != frame_count:
         raise InputError(f"{image}: its pixels do not fill {frame_count} frame(s) of the stated size.", DAMAGED_REMEDY)
+
+
+def _check_codestreams(dataset: FileDataset, syntax: UID, frame_count: int) -> None:
+    """Raise a ValueError unless each compressed frame states the size and the bits that the dataset states."""
+    if not syntax.is_encapsulated or syntax == RLELossless:
+        return
+    for codestream in generate_frames(dataset.PixelData, number_of_frames=frame_count):
+        header = frame_header(codestream)
+        if (header.rows, header.columns, header.components) != (dataset.Rows, dataset.Columns, 1):
+            raise ValueError(f"a frame of {header.columns} × {header.rows} pixels in an image of {dataset.Columns} × {dataset.Rows}")
+        if not dataset.BitsStored <= header.precision <= dataset.BitsAllocated:
+            raise ValueError(f"a frame of {header.precision} bits in an image of {dataset.BitsStored} bits")
 
 
 def _significant_bits(pixels: np.ndarray, dataset: Dataset) -> np.ndarray:

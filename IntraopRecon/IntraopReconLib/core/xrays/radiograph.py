@@ -21,6 +21,7 @@ OPEN_FIELD_HALF_WIDTH = 0.03  # relative
 OPEN_FIELD_LEAST_SHARE = 0.01
 OPEN_FIELD_LEAST_LEVEL = 0.85  # of the brightest pixels
 HISTOGRAM_BINS = 400
+BRIGHTER_THAN_AIR = 1.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +117,7 @@ def attenuation(radiograph: Radiograph, air_intensity: float | None = None) -> A
     if air_intensity is None:
         air, warnings = estimate_air_intensity(radiograph, mask)
     else:
-        air, warnings = _stated_air_intensity(radiograph, air_intensity), ()
+        air, warnings = _stated_air_intensity(radiograph, air_intensity, mask)
     line_integrals = np.zeros(radiograph.intensity.shape, dtype=np.float32)
     line_integrals[mask] = np.log(np.float32(air.value)) - np.log(radiograph.intensity[mask])
     return AttenuationImage(line_integrals, mask, air, warnings)
@@ -137,16 +138,18 @@ def _usable(radiograph: Radiograph) -> np.ndarray:
     return mask
 
 
-def _stated_air_intensity(radiograph: Radiograph, stored: float) -> Sourced[float]:
+def _stated_air_intensity(radiograph: Radiograph, stored: float, mask: np.ndarray) -> tuple[Sourced[float], tuple[str, ...]]:
+    remedy = "Correct or remove air_intensity in poses.json."
     try:
         value = radiograph.response.intensity_of_value(stored)
     except ValueError as error:
-        raise InputError(
-            f"{radiograph.name}: air_intensity is wrong: {error}.", "Correct or remove air_intensity in poses.json."
-        ) from error
+        raise InputError(f"{radiograph.name}: air_intensity is wrong: {error}.", remedy) from error
     if not value > radiograph.response.black:
-        raise InputError(f"{radiograph.name}: air_intensity {stored:g} is that of a black pixel.", "Correct or remove it in poses.json.")
-    return Sourced(value, "user", f"air_intensity {stored:g}")
+        raise InputError(f"{radiograph.name}: air_intensity is wrong: {stored:g} is the value of a black pixel.", remedy)
+    air, warnings = Sourced(value, "user", f"air_intensity {stored:g}"), ()
+    if np.median(radiograph.intensity[mask]) > BRIGHTER_THAN_AIR * value:
+        warnings = (f"{radiograph.name} is brighter than its air_intensity almost everywhere; its polarity or air_intensity may be wrong.",)
+    return air, warnings
 
 
 def estimate_air_intensity(radiograph: Radiograph, mask: np.ndarray) -> tuple[Sourced[float], tuple[str, ...]]:
