@@ -140,9 +140,12 @@ def _check_image(dataset: FileDataset, image: str) -> int:
         InputError: It is not a projection X-ray, or its pixel description is damaged.
     """
     sop_class, modality = str(dataset.get("SOPClassUID") or ""), str(dataset.get("Modality") or "")
+    if not sop_class:
+        raise InputError(f"{image} is truncated or damaged: it does not say what it holds.", DAMAGED_REMEDY)
     if sop_class not in PROJECTION_CLASSES and not (sop_class in CAPTURE_CLASSES and modality in MODALITIES):
-        kind = UID(sop_class).name if sop_class else "of no stated kind"
-        raise InputError(f"{image} is not an X-ray image but {modality or 'an object'} ({kind}).", "Choose XA, RF, DX or CR images.")
+        raise InputError(
+            f"{image} is not an X-ray image but {modality or 'an object'} ({UID(sop_class).name}).", "Choose XA, RF, DX or CR images."
+        )
     if "PixelData" not in dataset:
         raise InputError(f"{image} holds no pixels; the file may be truncated.", DAMAGED_REMEDY)
     if dataset.get("PhotometricInterpretation") not in ("MONOCHROME1", "MONOCHROME2") or dataset.get("SamplesPerPixel", 1) != 1:
