@@ -8,7 +8,7 @@ import numpy as np
 
 from SparseAnatomyLib.checks import check_array, check_positive
 
-# Linear attenuation at the effective energies of 60-120 kVp (45-75 keV): water 0.018-0.024 per mm, cortical bone up to 0.06 (NIST XCOM).
+# Linear attenuation at the effective energies of 60-120 kVp: water about 0.018-0.024 per mm; dense cortical bone 0.06 at 60 keV.
 _SOFT_TISSUE_PER_MM = (0.016, 0.024)
 _DENSEST_BONE_PER_MM = 0.06
 _FAINTEST_BONE_PER_MM = 0.008
