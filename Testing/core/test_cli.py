@@ -135,7 +135,7 @@ def test_progress_is_silent_where_there_is_no_terminal(capsys):
 
 def test_simulate_then_read_the_case(capsys, tmp_path):
     write_ball_ct(tmp_path / "ct.nrrd")
-    code, out, _ = run(capsys, "simulate", tmp_path / "ct.nrrd", "--out", tmp_path / "case", "--views", 3, "--size", 16, "--seed", 5)
+    code, out, _ = run(capsys, "simulate", tmp_path / "ct.nrrd", "--out", tmp_path / "case", "--views", 3, "--size", 40, "--seed", 5)
     assert code == 0 and str(tmp_path / "case") in out
     assert len(json.loads((tmp_path / "case" / "poses.json").read_text())["views"]) == 3
 
