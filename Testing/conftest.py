@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 # Before numba, torch, VTK or Qt are imported, here and in the worker processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small steps on a loaded machine run many times slower with more
 os.environ.setdefault("NUMBA_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
@@ -16,8 +18,6 @@ if not os.environ.get("DISPLAY"):
 
 # pytest puts this folder on sys.path, where slicer-core would take Testing/slicer for a part of its package `slicer`.
 sys.path[:] = [path for path in sys.path if Path(path).resolve() != Path(__file__).resolve().parent]
-
-import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
