@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ def provenance(threads: int, arguments: list[str]) -> dict[str, Any]:
         arguments: Of the command line.
     """
     return {
-        "command": " ".join(["python -m Testing.benchmarks.run", *arguments]),
+        "command": shlex.join(["python", "-m", "Testing.benchmarks.run", *arguments]),
         "commit": _git("rev-parse", "--short=10", "HEAD") or "unknown",
         "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no", "--", "IntraopRecon", "Testing/benchmarks/*.py")),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
