@@ -40,7 +40,7 @@ from .radiograph import Radiograph
 from .response import IntensityResponse, intensity_response
 from .shutters import shutter_mask
 from .sourced import Sourced
-from .tags import DAMAGED_REMEDY, FILE_KEYWORDS, described, frame_attributes, numbers, shown
+from .tags import DAMAGED_REMEDY, FILE_KEYWORDS, check_kind, described, frame_attributes, numbers, shown
 
 PROJECTION_CLASSES = {
     ComputedRadiographyImageStorage,
@@ -119,7 +119,7 @@ def _read_dataset(file: Path, image: str) -> FileDataset:
     try:
         dataset = dcmread(file, specific_tags=FILE_KEYWORDS)
         for element in dataset.iterall():
-            _ = element.value  # pydicom converts values when they are touched
+            check_kind(element)  # touching an element also converts its value
     except InvalidDicomError as error:
         raise InputError(f"{image} is not a DICOM file.", "Remove it from the folder, or export the X-ray as DICOM.") from error
     except OSError as error:

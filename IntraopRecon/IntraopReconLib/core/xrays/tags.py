@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydicom.datadict import dictionary_description, tag_for_keyword
+from pydicom.datadict import dictionary_description, dictionary_has_tag, dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset
 
 from SparseAnatomyLib.errors import InputError
@@ -60,7 +61,22 @@ FILE_KEYWORDS = [
     "PerFrameFunctionalGroupsSequence",
     "PixelData",
 ]
+NUMBER_VRS = frozenset(("DS", "IS", "US", "SS", "UL", "SL", "FL", "FD"))
+BYTES_VRS = frozenset(("OB", "OW", "UN"))
 DAMAGED_REMEDY = "Export the file again, or remove it from the folder."
+
+
+def check_kind(element: DataElement) -> None:
+    """Raise a ValueError unless the element holds what its tag calls for: numbers, text, bytes or a sequence.
+
+    Numbers of another representation pass: vendors differ. Private and unknown elements pass too.
+    """
+    if dictionary_has_tag(element.tag) and _kind(element.VR) not in {_kind(vr) for vr in dictionary_VR(element.tag).split(" or ")}:
+        raise ValueError(f"{described(element.keyword)} is of the wrong kind {element.VR}")
+
+
+def _kind(vr: str) -> str:
+    return "numbers" if vr in NUMBER_VRS else "bytes" if vr in BYTES_VRS else "sequence" if vr == "SQ" else "text"
 
 
 def frame_attributes(dataset: FileDataset, frame: int, name: str) -> Dataset:
