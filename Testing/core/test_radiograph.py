@@ -85,6 +85,15 @@ def test_black_and_saturated_pixels_are_masked():
     np.testing.assert_array_equal(mask, expected)
 
 
+def test_collimator_that_no_tag_states_is_masked_but_dark_anatomy_is_not():
+    intensity = 50000 * np.exp(-_cylinder(30))
+    exposed = (ROW - 64) ** 2 + (COLUMN - 64) ** 2 < 60**2
+    intensity[~exposed] = 40
+    intensity[50:60, 50:60] = 40  # an implant: no photons pass, but the beam reaches all around it
+    mask = attenuation(_radiograph(intensity)).mask
+    np.testing.assert_array_equal(mask, exposed)
+
+
 @pytest.mark.parametrize("level", [0, 65535, 1234])
 def test_empty_images_are_refused(level: int):
     said = {0: "black", 65535: "saturated", 1234: "same value"}[level]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from scipy.ndimage import binary_propagation, gaussian_filter, gaussian_filter1d
 from scipy.signal import find_peaks
 
 from SparseAnatomyLib.errors import InputError
@@ -22,6 +22,7 @@ OPEN_FIELD_LEAST_SHARE = 0.01
 OPEN_FIELD_LEAST_LEVEL = 0.85  # of the brightest pixels
 HISTOGRAM_BINS = 400
 BRIGHTER_THAN_AIR = 1.1
+UNEXPOSED_LEVEL = 0.003  # of air: an attenuation of 5.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ class AttenuationImage:
 
     Attributes:
         attenuation: Dimensionless, float32 [row, column]; 0 on average in air, so noise makes it negative there; 0 outside the mask.
-        mask: False where a pixel says nothing: shutter, padding, no counts, saturation; bool [row, column].
+        mask: False where a pixel says nothing: shutter, collimator, padding, no counts, saturation; bool [row, column].
         air_intensity: Intensity of an unattenuated pixel (I0), in the units of `Radiograph.intensity`.
         warnings: Sentences for the user.
     """
@@ -118,6 +119,7 @@ def attenuation(radiograph: Radiograph, air_intensity: float | None = None) -> A
         air, warnings = estimate_air_intensity(radiograph, mask)
     else:
         air, warnings = _stated_air_intensity(radiograph, air_intensity, mask)
+    mask &= _exposed(radiograph, air.value)
     line_integrals = np.zeros(radiograph.intensity.shape, dtype=np.float32)
     line_integrals[mask] = np.log(np.float32(air.value)) - np.log(radiograph.intensity[mask])
     return AttenuationImage(line_integrals, mask, air, warnings)
@@ -136,6 +138,18 @@ def _usable(radiograph: Radiograph) -> np.ndarray:
     if np.ptp(intensity[mask]) == 0:
         raise InputError(f"{radiograph.name} has the same value in every pixel.", "Leave the image out, or acquire it again.")
     return mask
+
+
+def _exposed(radiograph: Radiograph, air: float) -> np.ndarray:
+    """Estimate which pixels the beam reached, for collimators that no tag states.
+
+    Unexposed is what is darker than `UNEXPOSED_LEVEL` of air, itself or after smoothing, and connected to the image's border or to a shutter through
+    pixels as dark. Behind so much of a patient too few photons are left to measure, so little is lost where anatomy is taken for lead.
+    """
+    closed = np.pad(~radiograph.mask, 1, constant_values=True)
+    darkest = np.minimum(radiograph.intensity, gaussian_filter(radiograph.intensity, SMOOTHING_PX))
+    dark = np.pad(darkest < UNEXPOSED_LEVEL * air, 1, constant_values=True) | closed
+    return ~binary_propagation(closed, mask=dark)[1:-1, 1:-1]
 
 
 def _stated_air_intensity(radiograph: Radiograph, stored: float, mask: np.ndarray) -> tuple[Sourced[float], tuple[str, ...]]:
