@@ -143,8 +143,9 @@ def _usable(radiograph: Radiograph) -> np.ndarray:
 def _exposed(radiograph: Radiograph, air: float) -> np.ndarray:
     """Estimate which pixels the beam reached, for collimators that no tag states.
 
-    Unexposed is what is darker than `UNEXPOSED_LEVEL` of air, itself or after smoothing, and connected to the image's border or to a shutter through
-    pixels as dark. Behind so much of a patient too few photons are left to measure, so little is lost where anatomy is taken for lead.
+    Unexposed is what is darker than `UNEXPOSED_LEVEL` of air, itself or after smoothing, and connected to the image's border or to a
+    shutter through pixels as dark. Behind so much of a patient too few photons are left to measure, so little is lost where anatomy is
+    taken for lead.
     """
     closed = np.pad(~radiograph.mask, 1, constant_values=True)
     darkest = np.minimum(radiograph.intensity, gaussian_filter(radiograph.intensity, SMOOTHING_PX))
