@@ -12,7 +12,9 @@ from typing import get_args
 
 import pytest
 
-slicer = pytest.importorskip("slicer")
+pytest.importorskip("slicer")
+
+import slicer
 
 from IntraopReconLib.core.config import Method, Quality
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from IntraopReconLib.core.config import ReconstructionConfig, Region
 from SparseAnatomyLib.errors import Cancelled, InputError, ResourceError, SparseAnatomyError
+from SparseAnatomyLib.failures import explain
 from SparseAnatomyLib.host import Nodes
 from SparseAnatomyLib.host.Signal import Signal
 from SparseAnatomyLib.host.WorkerProcess import WorkerProcess
@@ -156,14 +157,8 @@ class ReconLogic:
             self._worker = None
 
     def _take(self, event: dict[str, Any]) -> None:
-        if event.get("id") != self._requestId or not self.isRunning:
+        if not self.isRunning or event.get("id") != self._requestId:
             return  # of a request that is none of ours any more
-        try:
-            self._handle(event)
-        except SparseAnatomyError as error:
-            self._end(self.failed, error)
-
-    def _handle(self, event: dict[str, Any]) -> None:
         match event["event"]:
             case "progress":
                 self.progressed.emit(event["fraction"], event["message"])
@@ -172,15 +167,24 @@ class ReconLogic:
             case "preview":
                 self._showPreview(Path(event["path"]))
             case "result":
-                result = readResult(Path(event["paths"]["volume"]).parent)
-                self._end(self.finished, addResult(self._scene, result, self._name, self._preview))
+                self._addResult(Path(event["paths"]["volume"]).parent)
             case "failure":
                 self._end(self.failed, _ERRORS.get(event["kind"], SparseAnatomyError)(event["message"], event["remedy"]))
 
+    def _addResult(self, folder: Path) -> None:
+        try:
+            nodes = addResult(self._scene, readResult(folder), self._name, self._preview)
+        except Exception as error:  # a panel shows no traceback: it goes to a log file
+            self._end(self.failed, explain(error))
+        else:
+            self._end(self.finished, nodes)
+
     def _showPreview(self, path: Path) -> None:
-        if not path.is_file():
+        try:
+            array, grid = readVolume(path)
+        except InputError:
             return  # the job has ended meanwhile and taken its previews along
-        self._preview = showPreview(self._scene, *readVolume(path), self._name, self._preview)
+        self._preview = showPreview(self._scene, array, grid, self._name, self._preview)
 
     def _end(self, signal: Signal, outcome: Any) -> None:
         self._requestId, self._preview = "", None

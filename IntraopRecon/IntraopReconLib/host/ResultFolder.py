@@ -116,7 +116,7 @@ def readXrays(path: Path) -> list[ResultXray]:
     """
     _require(path)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # numpy leaves a damaged file open
             geometry = {key: arrays[key] for key in _GEOMETRY}
             return [_xray(arrays, geometry, index, str(name)) for index, name in enumerate(arrays["name"])]
     except (OSError, KeyError, IndexError, ValueError, EOFError, zipfile.BadZipFile) as error:
