@@ -95,8 +95,8 @@ def test_large_images_are_thinned_in_3d_and_whole_as_images(headless):
     image = np.linspace(0, 1, 1001, dtype=np.float32)[None].repeat(900, 0)
     plane = XRays.planePolyData(ResultXray("x", image, np.ones(image.shape, bool), view))
     bounds = np.array(plane.GetBounds())
-    assert plane.GetNumberOfPoints() == 250 * 225
-    np.testing.assert_allclose(bounds[:2], [-150 + 0.45, -150 + 0.3 * 997.5], atol=1e-3)
+    assert plane.GetNumberOfPoints() == 143 * 128
+    np.testing.assert_allclose(bounds[:2], [-150 + 0.9, -150 + 0.3 * 997], atol=1e-3)
 
 
 def test_a_result_without_bone_loads(headless, tmp_path):

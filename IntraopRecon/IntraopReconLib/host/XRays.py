@@ -14,7 +14,7 @@ from SparseAnatomyLib.host import Folders, Nodes
 
 from .ResultFolder import ResultXray
 
-PLANE_SIZE_PX = 256  # of the longer side at most: what a plane in 3D can show
+PLANE_SIZE_PX = 160  # of the longer side at most: as large as a plane appears in 3D; the image node has every pixel
 FRUSTUM_COLOR = (0.95, 0.75, 0.3)
 _SOURCE_DIAMETER_MM = 14.0
 
