@@ -10,8 +10,8 @@ import sys
 
 import numpy as np
 import pytest
-from benchmarks import table
-from benchmarks.scenes import STANDING, Scene, load_scene, save_scene
+from Testing.benchmarks import table
+from Testing.benchmarks.scenes import STANDING, Scene, load_scene, save_scene
 
 from IntraopReconLib.core.config import SimulationConfig
 from IntraopReconLib.core.xrays.radiograph import MeasuredView
@@ -83,7 +83,8 @@ def test_rtk_sees_points_where_we_do(scene, tmp_path):
         pytest.skip("needs itk-rtk (pip install -e '.[bench]')")
     save_scene(tmp_path / "small.npz", scene)
     code = (
-        "import json, sys, itk, pathlib; from benchmarks.baselines_rtk import geometry; from benchmarks.scenes import load_scene;"
+        "import json, sys, itk, pathlib; from Testing.benchmarks.scenes import load_scene;"
+        "from Testing.benchmarks.baselines_rtk import geometry;"
         "views = load_scene(pathlib.Path(sys.argv[1])).views; theirs = geometry([view.geometry for view in views]);"
         "print(json.dumps([itk.array_from_matrix(theirs.GetMatrix(n)).tolist() for n in range(len(views))]))"
     )
