@@ -1,0 +1,1 @@
+"""Voxel volumes: their projections, and their reconstruction by SART with total variation."""

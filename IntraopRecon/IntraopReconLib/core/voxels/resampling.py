@@ -1,0 +1,31 @@
+"""Volumes from one grid onto another."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from SparseAnatomyLib.grid import VoxelGrid
+
+
+def resample(volume: np.ndarray, source: VoxelGrid, target: VoxelGrid) -> np.ndarray:
+    """Interpolate a volume [k, j, i] linearly onto another grid of the same orientation; the border continues outwards.
+
+    Args:
+        volume: On `source`.
+        source: Grid of the volume.
+        target: Grid of the result.
+
+    Returns:
+        float32 [k, j, i] on `target`.
+    """
+    result = volume.astype(np.float32)
+    shift = source.direction.T @ (target.origin_lps_mm - source.origin_lps_mm)
+    for axis, (count, size) in enumerate(zip(target.size_ijk, source.size_ijk, strict=True)):
+        position = np.clip((shift[axis] + np.arange(count) * target.spacing_mm[axis]) / source.spacing_mm[axis], 0, size - 1)
+        low = np.minimum(position.astype(int), max(size - 2, 0))
+        fraction = (position - low).astype(np.float32)
+        array_axis = 2 - axis
+        shape = [-1 if a == array_axis else 1 for a in range(3)]
+        near, far = np.take(result, low, array_axis), np.take(result, np.minimum(low + 1, size - 1), array_axis)
+        result = near + fraction.reshape(shape) * (far - near)
+    return result
