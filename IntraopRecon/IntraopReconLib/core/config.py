@@ -55,6 +55,32 @@ class ReconstructionConfig:
 
 
 @dataclass(frozen=True)
+class Effort:
+    """What a quality spends.
+
+    Attributes:
+        coarse_cycles: SART cycles at four times and at twice the final spacing.
+        voxel_cycles: SART cycles at the final spacing.
+        gaussians: Number of Gaussians.
+        splat_steps: Optimizer steps.
+        polish_cycles: SART cycles on the voxelized Gaussians.
+    """
+
+    coarse_cycles: tuple[int, int]
+    voxel_cycles: int
+    gaussians: int
+    splat_steps: int
+    polish_cycles: int
+
+
+EFFORTS: dict[str, Effort] = {
+    "preview": Effort(coarse_cycles=(3, 5), voxel_cycles=1, gaussians=8_000, splat_steps=40, polish_cycles=1),
+    "standard": Effort(coarse_cycles=(4, 8), voxel_cycles=12, gaussians=20_000, splat_steps=200, polish_cycles=2),
+    "best": Effort(coarse_cycles=(4, 10), voxel_cycles=20, gaussians=30_000, splat_steps=600, polish_cycles=3),
+}
+
+
+@dataclass(frozen=True)
 class SimulationConfig:
     """How X-rays are simulated from CT.
 

@@ -1,0 +1,64 @@
+"""Anatomy beyond the region: X-rays pass through it too, so that its share has to leave the images before the region is reconstructed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from scipy.ndimage import zoom
+
+from .acquisition import Acquisition
+from .voxels.projection import ViewOnGrid, project_volume
+from .voxels.sart import SartSettings, SartState, run_sart
+
+MARGIN = 2.0  # edge of the box that is looked at, over that of the region
+VOXELS_ALONG = 56
+CYCLES = 5
+LEAST_SHARE = 0.02  # of all attenuation: less is not worth a correction, which has errors of its own
+
+
+def without_outside(acquisition: Acquisition, seed: int, after_cycle: Callable[[float], None]) -> tuple[Acquisition, float]:
+    """Subtract from the images what a coarse reconstruction finds beyond the region.
+
+    Args:
+        acquisition: All views.
+        seed: As for `run_sart`.
+        after_cycle: Told the share of this work that is done.
+
+    Returns:
+        The acquisition without the outside, and the outside's share of all attenuation.
+    """
+    spacing = float(acquisition.extent_mm.max()) * MARGIN / VOXELS_ALONG
+    grid = acquisition.grid(spacing, MARGIN)
+    factor = acquisition.binning_for(spacing)
+    binned = acquisition.binned(factor)
+    settings = SartSettings(CYCLES)
+    state = SartState.of(np.zeros(grid.shape_kji))
+    run_sart(binned, acquisition.training, grid, state, settings, seed, lambda s: after_cycle(s.cycle / CYCLES))
+    beyond = state.volume * (1 - _share_inside(grid, acquisition.extent_mm))
+    projections = np.stack([project_volume(beyond, ViewOnGrid.of(geometry, grid))[0] for geometry in binned.geometries])
+    share = float((projections * binned.weights).sum() / max(float((binned.attenuation * binned.weights).sum()), 1e-9))
+    if share < LEAST_SHARE:
+        return acquisition, share
+    shape = acquisition.attenuation.shape
+    outside = np.stack([enlarged(image, factor, shape[1:]) for image in projections])
+    return replace(acquisition, attenuation=acquisition.attenuation - outside * acquisition.weights), share
+
+
+def _share_inside(grid, extent_mm: np.ndarray) -> np.ndarray:
+    """Return the share of each voxel [k, j, i] that lies within the centered box."""
+    shares = []
+    for axis in range(3):
+        centers = grid.origin_lps_mm[axis] + np.arange(grid.size_ijk[axis]) * grid.spacing_mm[axis]
+        reach = (extent_mm[axis] + grid.spacing_mm[axis]) / 2 - np.abs(centers)
+        shares.append(np.clip(reach / grid.spacing_mm[axis], 0, 1))
+    i, j, k = shares
+    return (k[:, None, None] * j[None, :, None] * i[None, None, :]).astype(np.float32)
+
+
+def enlarged(image: np.ndarray, factor: int, shape: tuple[int, int]) -> np.ndarray:
+    """Interpolate a binned image back to full size; the border continues outwards."""
+    enlarged = zoom(image, factor, order=1, mode="nearest", grid_mode=True) if factor > 1 else image
+    missing = [(0, max(0, size - have)) for size, have in zip(shape, enlarged.shape, strict=True)]
+    return np.pad(enlarged, missing, mode="edge")[: shape[0], : shape[1]].astype(np.float32)

@@ -1,0 +1,156 @@
+"""Gaussians fitted to X-rays: Adam over several views a step, coarse images first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from ..acquisition import Acquisition
+from .gaussians import Gaussians
+from .losses import photon_weights, weighted_mse
+from .projector import Cameras, project
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How Gaussians are fitted.
+
+    Attributes:
+        steps: Number of optimizer steps.
+        views_per_step: Views that one step sees.
+        coarse_share: Share of the steps on images of half the resolution.
+        rates: Adam's first step sizes, in the order of `Gaussians.named()`: mm, log, unit quaternion, log. They are some fifty times
+            those of R²-Gaussian, which a start from a coarse volume allows, and which turn thousands of steps into hundreds.
+        last_rate: Share of the rates that the last step has.
+        betas: Adam's memory.
+        sigma_range_mm: Standard deviations are kept within.
+    """
+
+    steps: int
+    views_per_step: int = 4
+    coarse_share: float = 0.55
+    rates: tuple[float, float, float, float] = (1.0, 0.1, 0.1, 0.2)
+    last_rate: float = 0.1
+    betas: tuple[float, float] = (0.8, 0.95)
+    sigma_range_mm: tuple[float, float] = (0.5, 8.0)
+
+    @property
+    def coarse_steps(self) -> int:
+        """Steps on images of half the resolution."""
+        return round(self.coarse_share * self.steps)
+
+
+@dataclass
+class FitState:
+    """Where a fit stands: the Gaussians, Adam's memory of them, and the steps done."""
+
+    gaussians: Gaussians
+    optimizer: torch.optim.Optimizer = field(repr=False)
+    step: int = 0
+
+    @classmethod
+    def of(cls, gaussians: Gaussians, settings: FitSettings) -> FitState:
+        """Start from Gaussians."""
+        parameters = Gaussians(**{name: value.detach().requires_grad_() for name, value in gaussians.named().items()})
+        groups = [{"params": [p], "lr": rate} for p, rate in zip(parameters.named().values(), settings.rates, strict=True)]
+        return cls(parameters, torch.optim.Adam(groups, betas=settings.betas, eps=1e-15))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return everything as arrays, for a checkpoint."""
+        arrays = {"step": np.array(self.step)}
+        for name, parameter in self.gaussians.named().items():
+            memory = self.optimizer.state[parameter]
+            arrays[name] = parameter.detach().numpy()
+            arrays |= {f"{name}.{key}": np.asarray(value) for key, value in memory.items()}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray], settings: FitSettings) -> FitState:
+        """Go on from what `arrays` gave."""
+        names = ("means_mm", "log_scales", "quaternions", "log_densities")
+        state = cls.of(Gaussians(*(torch.from_numpy(arrays[name]) for name in names)), settings)
+        for name, parameter in state.gaussians.named().items():
+            prefix = f"{name}."
+            memory = {key.removeprefix(prefix): torch.from_numpy(value) for key, value in arrays.items() if key.startswith(prefix)}
+            state.optimizer.state[parameter] = memory
+        state.step = int(arrays["step"])
+        return state
+
+
+def fit(
+    acquisition: Acquisition,
+    indices: np.ndarray,
+    state: FitState,
+    settings: FitSettings,
+    seed: int,
+    until: int,
+    after_step: Callable[[FitState], None],
+) -> None:
+    """Take the steps that are left before step `until`.
+
+    Args:
+        acquisition: At the finest resolution to use.
+        indices: The views that enter.
+        state: Where to go on; changed in place.
+        settings: How Gaussians are fitted.
+        seed: Draws the order of the views.
+        until: Stop before this step.
+        after_step: Called after each step; for progress, checkpoints and cancellation.
+    """
+    levels = [Level.of(acquisition.binned(2)), Level.of(acquisition)]
+    low, high = (math.log(sigma) for sigma in settings.sigma_range_mm)
+    for step, chosen in enumerate(_batches(indices, settings, seed)):
+        if step < state.step:
+            continue
+        if step >= until:
+            return
+        for group, rate in zip(state.optimizer.param_groups, settings.rates, strict=True):
+            group["lr"] = rate * settings.last_rate ** (step / settings.steps)
+        level = levels[step >= settings.coarse_steps]
+        projected = project(state.gaussians, level.cameras[chosen])
+        loss = weighted_mse(projected, level.images[chosen], level.weights[chosen])
+        state.optimizer.zero_grad()
+        loss.backward()
+        state.optimizer.step()
+        with torch.no_grad():
+            state.gaussians.log_scales.clamp_(low, high)
+        state.step = step + 1
+        after_step(state)
+
+
+def projection_rmse(acquisition: Acquisition, indices: np.ndarray, gaussians: Gaussians) -> float:
+    """Return the root mean square difference between the measured attenuation of some views and the Gaussians' projection."""
+    with torch.no_grad():
+        projected = project(gaussians, Cameras.of(acquisition.geometries)[indices])
+        images, weights = (torch.from_numpy(a[indices]) for a in (acquisition.attenuation, acquisition.weights))
+        return math.sqrt(float(weighted_mse(projected, images, weights)))
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """The views at one resolution, as tensors."""
+
+    cameras: Cameras
+    images: torch.Tensor
+    weights: torch.Tensor
+
+    @classmethod
+    def of(cls, acquisition: Acquisition) -> Level:
+        images, mask = torch.from_numpy(acquisition.attenuation), torch.from_numpy(acquisition.weights)
+        return cls(Cameras.of(acquisition.geometries), images, photon_weights(images, mask))
+
+
+def _batches(indices: np.ndarray, settings: FitSettings, seed: int) -> Iterator[np.ndarray]:
+    """Yield the views of each step: shuffled decks, one after the other, so that every view comes as often as the others."""
+    rng = np.random.default_rng(seed)
+    size = min(settings.views_per_step, len(indices))
+    deck = np.empty(0, int)
+    for _ in range(settings.steps):
+        while len(deck) < size:
+            deck = np.concatenate([deck, rng.permutation(indices)])
+        yield deck[:size]
+        deck = deck[size:]
