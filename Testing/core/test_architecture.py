@@ -107,7 +107,7 @@ def test_imports_go_one_way(path: Path):
         assert not _under(names, "torch", "numba")
 
 
-STAGES = ("xrays", "calibration", "standardization", "splatting")
+STAGES = ("xrays", "calibration", "standardization", "voxels", "splatting")
 
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if set(path.parts) & set(STAGES)], ids=_name)
