@@ -11,10 +11,12 @@ import torch
 from scipy.spatial.transform import Rotation
 from splat_scenes import ROTATIONS_DEG, converted, moved, oblique_view, one_gaussian, random_gaussians
 
+from IntraopReconLib.core.splatting import _projector_numba, _voxelizer_numba
 from IntraopReconLib.core.splatting._numba_rows import SUPPORT_SIGMAS
 from IntraopReconLib.core.splatting._projector_reference import exact_line_integrals
 from IntraopReconLib.core.splatting.gaussians import Gaussians
-from IntraopReconLib.core.splatting.projector import Cameras, project
+from IntraopReconLib.core.splatting.projector import Cameras, project, warm_up
+from IntraopReconLib.core.voxels import _projection_numba
 from SparseAnatomyLib.frames import affine
 from SparseAnatomyLib.geometry import XrayView
 
@@ -268,3 +270,14 @@ def test_cameras_are_selected_by_view():
     cameras = Cameras.of(VIEWS)
     assert len(cameras) == 4
     assert torch.equal(project(gaussians, cameras[np.array([2, 0])]), project(gaussians, cameras)[[2, 0]])
+
+
+def test_warm_up_leaves_nothing_to_compile():
+    modules = _projector_numba, _voxelizer_numba, _projection_numba
+    kernels = [_projector_numba.footprints, *(kernel for m in modules for kernel in (m.forward, m.backward))]
+    warm_up()
+    compiled = [len(kernel.signatures) for kernel in kernels]
+    assert min(compiled) >= 1
+    gaussians = converted(random_gaussians(5), torch.float32, True)
+    project(gaussians, Cameras.of(VIEWS)).square().sum().backward()
+    assert [len(kernel.signatures) for kernel in kernels] == compiled

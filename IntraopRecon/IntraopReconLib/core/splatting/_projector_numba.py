@@ -13,26 +13,33 @@ import math
 import numba
 import numpy as np
 
-from ._numba_rows import LANES, SUPPORT_SIGMAS, add_row, block_range, row_moments
+from ._numba_rows import FOOTPRINT, PADDING, SUPPORT_SIGMAS, draw, moments, sums_for
 
-BAND_ROWS = 32
-FOOTPRINT = 8  # column, row, conic xx, xy, yy, amplitude, half height, 1 / variance along the rows
+BAND_ROWS = 32  # rows that one thread draws at a time
+CHUNK = 256  # Gaussians that one thread gathers for at a time
 
 
-@numba.njit(fastmath=True)
+@numba.njit(fastmath=True, error_model="numpy")
 def _times(c, x, y, z):
     """Return C times a vector for the upper triangle c of a symmetric matrix."""
     return c[0] * x + c[1] * y + c[2] * z, c[1] * x + c[3] * y + c[4] * z, c[2] * x + c[4] * y + c[5] * z
 
 
-@numba.njit(fastmath=True)
+@numba.njit(fastmath=True, error_model="numpy")
 def _form(c, ax, ay, az, bx, by, bz):
     """Return aᵀ C b for the upper triangle c of a symmetric matrix."""
     x, y, z = _times(c, bx, by, bz)
     return ax * x + ay * y + az * z
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@numba.njit(fastmath=True, error_model="numpy")
+def _hide(f):
+    """Make a footprint one that reaches no row."""
+    f[:] = np.float32(0.0)
+    f[2], f[4], f[6] = np.float32(1.0), np.float32(1.0), np.float32(-1.0)
+
+
+@numba.njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
 def footprints(means, covariances, masses, matrices, sources, determinants):
     """Return what each Gaussian looks like in each view, [view, N, FOOTPRINT] float32.
 
@@ -51,70 +58,58 @@ def footprints(means, covariances, masses, matrices, sources, determinants):
         c = covariances[n]
         for v in range(view_count):
             m = matrices[v]
+            f = result[v, n]
             depth = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]
+            if depth < np.float32(1.0):
+                _hide(f)
+                continue
             inverse = np.float32(1.0) / depth
             column = (m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]) * inverse
             row = (m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]) * inverse
-            ax, ay, az = (m[0, 0] - column * m[2, 0]) * inverse, (m[0, 1] - column * m[2, 1]) * inverse, (m[0, 2] - column * m[2, 2]) * inverse
+            ax, ay, az = (
+                (m[0, 0] - column * m[2, 0]) * inverse,
+                (m[0, 1] - column * m[2, 1]) * inverse,
+                (m[0, 2] - column * m[2, 2]) * inverse,
+            )
             bx, by, bz = (m[1, 0] - row * m[2, 0]) * inverse, (m[1, 1] - row * m[2, 1]) * inverse, (m[1, 2] - row * m[2, 2]) * inverse
             sxx, sxy, syy = _form(c, ax, ay, az, ax, ay, az), _form(c, ax, ay, az, bx, by, bz), _form(c, bx, by, bz, bx, by, bz)
             determinant = sxx * syy - sxy * sxy
+            if determinant < np.float32(1e-12):
+                _hide(f)
+                continue
             dx, dy, dz = x - sources[v, 0], y - sources[v, 1], z - sources[v, 2]
             magnification = determinants[v] * math.sqrt(dx * dx + dy * dy + dz * dz) * inverse * inverse * inverse
-            visible = depth > np.float32(1.0) and determinant > np.float32(1e-12)
-            f = result[v, n]
             f[0], f[1] = column, row
             f[2], f[3], f[4] = syy / determinant, -sxy / determinant, sxx / determinant
-            f[5] = masses[n] * magnification / (np.float32(2 * math.pi) * math.sqrt(determinant)) if visible else np.float32(0.0)
-            f[6] = np.float32(SUPPORT_SIGMAS) * math.sqrt(syy) if visible else np.float32(-1.0)
-            f[7] = np.float32(1.0) / syy
+            f[5] = masses[n] * magnification / (np.float32(2 * math.pi) * math.sqrt(determinant))
+            f[6] = np.float32(SUPPORT_SIGMAS) * math.sqrt(syy)
+            f[7] = np.float32(SUPPORT_SIGMAS) * math.sqrt(determinant / syy)
     return result
 
 
-@numba.njit(fastmath=True)
-def _rows(f, first_row, last_row):
-    """Return the rows [first, last) that a footprint reaches within [first_row, last_row)."""
-    first = max(f[1] - f[6], np.float32(first_row - 1)) + np.float32(1.0)
-    last = min(f[1] + f[6], np.float32(last_row - 1)) + np.float32(1.0)
-    return int(first), int(last)
-
-
-@numba.njit(fastmath=True)
-def _row(f, row, columns):
-    """Return what a footprint is in one row: first column, width in whole blocks, dx at the first, and the exponent's three terms."""
-    dy = np.float32(row) - f[1]
-    inverse = np.float32(1.0) / f[2]
-    half = math.sqrt(max(np.float32(SUPPORT_SIGMAS * SUPPORT_SIGMAS) - f[7] * dy * dy, np.float32(0.0)) * inverse)
-    first, width = block_range(f[0] - f[3] * inverse * dy, half, columns)
-    return first, width, np.float32(first) - f[0], np.float32(-0.5) * f[4] * dy * dy, -f[3] * dy, np.float32(-0.5) * f[2]
-
-
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@numba.njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
 def forward(prints, rows, columns):
-    """Return the images [view, rows, columns + LANES] that footprints make; the last LANES columns are padding."""
+    """Return the images [view, rows, columns + PADDING] that footprints make; what lies in the padding means nothing."""
     view_count, count = prints.shape[0], prints.shape[1]
-    images = np.zeros((view_count, rows, columns + LANES), np.float32)
+    pitch = columns + PADDING
+    images = np.zeros((view_count, rows, pitch), np.float32)
+    pixels = images.ravel()
     bands = (rows + BAND_ROWS - 1) // BAND_ROWS
     for item in numba.prange(view_count * bands):
         v, band = item // bands, item % bands
         top, bottom = band * BAND_ROWS, min(rows, (band + 1) * BAND_ROWS)
-        image = images[v].ravel()
         for n in range(count):
-            f = prints[v, n]
-            amplitude = f[5]
-            first_row, last_row = _rows(f, top, bottom)
-            for r in range(first_row, last_row):
-                first, width, start, constant, slope, curve = _row(f, r, columns)
-                add_row(image, np.uint64(r * (columns + LANES) + first), width, start, constant, slope, curve, amplitude)
+            draw(prints[v, n], pixels, v * rows * pitch, columns, top, bottom)
     return images
 
 
-@numba.njit(fastmath=True)
+@numba.njit(fastmath=True, error_model="numpy")
 def _chain(f, moments, mean, c, m, source, by_mean, by_covariance):
     """Add one view's share to the gradients by a Gaussian's mean and covariance.
 
     With J the Jacobian [2, 3] of the pixel by the point, S = J C Jᵀ and the image gradient's moments, the gradient by S is
-    G = ½ amplitude (S⁻¹ M₂ S⁻¹ - m₀ S⁻¹); then C gets Jᵀ G J and J gets 2 G J C. J itself moves with the mean: dJ = -(du p₂ + J (p₂·dx)) / depth.
+    G = ½ amplitude (S⁻¹ M₂ S⁻¹ - m₀ S⁻¹); then C gets Jᵀ G J and J gets 2 G J C. J itself moves with the mean:
+    dJ = -(du p₂ + J (p₂·dx)) / depth.
     """
     m0, mx, my, mxx, mxy, myy = moments
     x, y, z = mean[0], mean[1], mean[2]
@@ -158,37 +153,29 @@ def _chain(f, moments, mean, c, m, source, by_mean, by_covariance):
     by_mean[2] += az * by_column + bz * by_row + radial * dz + axial * m[2, 2]
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@numba.njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
 def backward(prints, gradient, means, covariances, masses, matrices, sources):
     """Return the gradients by means [N, 3], covariances [N, 6] (off-diagonal entries count twice) and masses [N].
 
     Args:
         prints: As `footprints` returns them.
-        gradient: Gradient by the images, [view, rows, columns + LANES]; the padding must be zero.
+        gradient: Gradient by the images, [view, rows, columns + PADDING]; the padding must be zero.
         means, covariances, masses, matrices, sources: As for `footprints`.
     """
     view_count, count = prints.shape[0], prints.shape[1]
-    rows, columns = gradient.shape[1], gradient.shape[2] - LANES
+    rows, pitch = gradient.shape[1], gradient.shape[2]
+    columns = pitch - PADDING
+    pixels = gradient.ravel()
     by_mean = np.zeros((count, 3), np.float32)
     by_covariance = np.zeros((count, 6), np.float32)
     by_mass = np.zeros(count, np.float32)
-    for n in numba.prange(count):
-        for v in range(view_count):
-            f = prints[v, n]
-            image = gradient[v].ravel()
-            first_row, last_row = _rows(f, 0, rows)
-            m0, mx, my, mxx, mxy, myy = np.float32(0), np.float32(0), np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-            for r in range(first_row, last_row):
-                first, width, start, constant, slope, curve = _row(f, r, columns)
-                s0, s1, s2 = row_moments(image, np.uint64(r * (columns + LANES) + first), width, start, constant, slope, curve)
-                dy = np.float32(r) - f[1]
-                m0 += s0
-                mx += s1
-                my += s0 * dy
-                mxx += s2
-                mxy += s1 * dy
-                myy += s0 * dy * dy
-            if first_row < last_row:
-                by_mass[n] += m0 * f[5] / masses[n]
-                _chain(f, (m0, mx, my, mxx, mxy, myy), means[n], covariances[n], matrices[v], sources[v], by_mean[n], by_covariance[n])
+    for chunk in numba.prange((count + CHUNK - 1) // CHUNK):
+        sums = sums_for(columns)
+        for n in range(chunk * CHUNK, min((chunk + 1) * CHUNK, count)):
+            for v in range(view_count):
+                f = prints[v, n]
+                m = moments(f, pixels, v * rows * pitch, columns, rows, sums)
+                if f[5] > np.float32(0.0):
+                    by_mass[n] += m[0] * f[5] / masses[n]
+                    _chain(f, m, means[n], covariances[n], matrices[v], sources[v], by_mean[n], by_covariance[n])
     return by_mean, by_covariance, by_mass

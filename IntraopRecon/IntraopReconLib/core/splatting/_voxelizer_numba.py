@@ -1,6 +1,7 @@
 """The voxelizer as numba kernels for the CPU: slabs of slices in parallel forward, Gaussians in parallel backward; see `_projector_numba`.
 
-The grid is axis-aligned with unit spacing: `voxelizer` brings the Gaussians into voxel units first.
+A slice through a 3D Gaussian is a 2D Gaussian, a footprint as X-rays have them. The grid is axis-aligned with unit spacing: `voxelizer`
+brings the Gaussians into voxel units first.
 """
 
 from __future__ import annotations
@@ -10,108 +11,100 @@ import math
 import numba
 import numpy as np
 
-from ._numba_rows import LANES, SUPPORT_SIGMAS, add_row, block_range, row_moments
+from ._numba_rows import FOOTPRINT, PADDING, SUPPORT_SIGMAS, draw, moments, rows_within, sums_for
 
-SLAB_SLICES = 8
-REACH_SQUARED = np.float32(SUPPORT_SIGMAS * SUPPORT_SIGMAS)
-
-
-@numba.njit(fastmath=True)
-def _slices(mean, covariance, first_slice, last_slice):
-    """Return the slices [first, last) that a Gaussian reaches within [first_slice, last_slice)."""
-    half = np.float32(SUPPORT_SIGMAS) * math.sqrt(covariance[5])
-    first = max(mean[2] - half, np.float32(first_slice - 1)) + np.float32(1.0)
-    last = min(mean[2] + half, np.float32(last_slice - 1)) + np.float32(1.0)
-    return int(first), int(last)
+SLAB_SLICES = 8  # slices that one thread draws at a time
+CHUNK = 64  # Gaussians that one thread gathers for at a time
 
 
-@numba.njit(fastmath=True)
-def _rows(mean, covariance, dz, rows):
-    """Return the rows [first, last) that a Gaussian reaches in the slice at distance dz from its centre."""
-    rest = max(REACH_SQUARED - dz * dz / covariance[5], np.float32(0.0))
-    half = math.sqrt(rest * max(covariance[3] - covariance[4] * covariance[4] / covariance[5], np.float32(0.0)))
-    middle = mean[1] + covariance[4] / covariance[5] * dz
-    first = max(middle - half, np.float32(-1.0)) + np.float32(1.0)
-    last = min(middle + half, np.float32(rows - 1)) + np.float32(1.0)
-    return int(first), int(last)
+@numba.njit(fastmath=True, error_model="numpy")
+def _slice(mean, covariance, precision, dz, f):
+    """Write into f [FOOTPRINT] what a Gaussian of central value one is in the slice at distance dz from its centre."""
+    share = dz / covariance[5]
+    rest = np.float32(SUPPORT_SIGMAS * SUPPORT_SIGMAS) - dz * share
+    height = max(covariance[3] - covariance[4] * covariance[4] / covariance[5], np.float32(0.0))
+    f[0], f[1] = mean[0] + covariance[2] * share, mean[1] + covariance[4] * share
+    f[2], f[3], f[4] = precision[0], precision[1], precision[3]
+    f[5] = math.exp(np.float32(-0.5) * dz * share)
+    f[6] = math.sqrt(rest * height) if rest > np.float32(0.0) else np.float32(-1.0)
+    f[7] = math.sqrt(max(rest, np.float32(0.0)) / precision[0])
 
 
-@numba.njit(fastmath=True)
-def _row(mean, precision, dy, dz, columns):
-    """Return what a Gaussian is in one row: first column, width in whole blocks, dx at the first, and the exponent's three terms."""
-    inverse = np.float32(1.0) / precision[0]
-    linear = precision[1] * dy + precision[2] * dz
-    constant = precision[3] * dy * dy + np.float32(2.0) * precision[4] * dy * dz + precision[5] * dz * dz
-    discriminant = linear * linear - precision[0] * (constant - REACH_SQUARED)
-    half = math.sqrt(max(discriminant, np.float32(0.0))) * inverse
-    first, width = block_range(mean[0] - linear * inverse, half, columns)
-    return first, width, np.float32(first) - mean[0], np.float32(-0.5) * constant, -linear, np.float32(-0.5) * precision[0]
+@numba.njit(fastmath=True, error_model="numpy")
+def _half_depth(covariance):
+    return np.float32(SUPPORT_SIGMAS) * math.sqrt(covariance[5])
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@numba.njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
 def forward(means, covariances, precisions, densities, slices, rows, columns):
-    """Return the volume [slices, rows, columns + LANES] of Gaussians; the last LANES columns are padding.
+    """Return the volume [slices, rows, columns + PADDING] of Gaussians; what lies in the padding means nothing.
 
     Args:
         means: [N, 3] voxels (i, j, k).
         covariances, precisions: [N, 6] upper triangles, in voxels.
         densities: [N], central values.
     """
-    volume = np.zeros((slices, rows, columns + LANES), np.float32)
+    pitch = columns + PADDING
+    volume = np.zeros((slices, rows, pitch), np.float32)
     voxels = volume.ravel()
-    pitch = columns + LANES
     for slab in numba.prange((slices + SLAB_SLICES - 1) // SLAB_SLICES):
+        f = np.empty(FOOTPRINT, np.float32)
         bottom, top = slab * SLAB_SLICES, min(slices, (slab + 1) * SLAB_SLICES)
         for n in range(means.shape[0]):
-            first_slice, last_slice = _slices(means[n], covariances[n], bottom, top)
-            for k in range(first_slice, last_slice):
-                dz = np.float32(k) - means[n, 2]
-                first_row, last_row = _rows(means[n], covariances[n], dz, rows)
-                for j in range(first_row, last_row):
-                    first, width, start, constant, slope, curve = _row(means[n], precisions[n], np.float32(j) - means[n, 1], dz, columns)
-                    add_row(voxels, np.uint64((k * rows + j) * pitch + first), width, start, constant, slope, curve, densities[n])
+            first, last = rows_within(means[n, 2], _half_depth(covariances[n]), bottom, top)
+            for k in range(first, last):
+                _slice(means[n], covariances[n], precisions[n], np.float32(k) - means[n, 2], f)
+                f[5] *= densities[n]
+                draw(f, voxels, k * rows * pitch, columns, 0, rows)
     return volume
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@numba.njit(fastmath=True, error_model="numpy")
+def _add_slice(f, slice_moments, mean, dz, first, second):
+    """Add one slice's moments, about its own centre, to those about the mean: first (1, x, y, z), second (xx, xy, xz, yy, yz, zz)."""
+    m0, mx, my, mxx, mxy, myy = slice_moments
+    sx, sy, weight = f[0] - mean[0], f[1] - mean[1], f[5]
+    m0 *= weight
+    mx, my = weight * mx + sx * m0, weight * my + sy * m0
+    first[0] += m0
+    first[1] += mx
+    first[2] += my
+    first[3] += dz * m0
+    second[0] += weight * mxx + np.float32(2.0) * sx * mx - sx * sx * m0
+    second[1] += weight * mxy + sx * my + sy * mx - sx * sy * m0
+    second[2] += dz * mx
+    second[3] += weight * myy + np.float32(2.0) * sy * my - sy * sy * m0
+    second[4] += dz * my
+    second[5] += dz * dz * m0
+
+
+@numba.njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
 def backward(means, covariances, precisions, densities, gradient):
     """Return the gradients by means [N, 3], precisions [N, 6] (off-diagonal entries count twice) and densities [N].
 
     Args:
-        gradient: Gradient by the volume, [slices, rows, columns + LANES]; the padding must be zero.
+        gradient: Gradient by the volume, [slices, rows, columns + PADDING]; the padding must be zero.
     """
     count, slices, rows, pitch = means.shape[0], gradient.shape[0], gradient.shape[1], gradient.shape[2]
-    columns = pitch - LANES
+    columns = pitch - PADDING
     voxels = gradient.ravel()
     by_mean = np.zeros((count, 3), np.float32)
     by_precision = np.zeros((count, 6), np.float32)
     by_density = np.zeros(count, np.float32)
-    for n in numba.prange(count):
-        m0, mx, my, mz = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-        first_slice, last_slice = _slices(means[n], covariances[n], 0, slices)
-        second = by_precision[n]  # collects the second moments
-        for k in range(first_slice, last_slice):
-            dz = np.float32(k) - means[n, 2]
-            first_row, last_row = _rows(means[n], covariances[n], dz, rows)
-            for j in range(first_row, last_row):
-                dy = np.float32(j) - means[n, 1]
-                first, width, start, constant, slope, curve = _row(means[n], precisions[n], dy, dz, columns)
-                s0, s1, s2 = row_moments(voxels, np.uint64((k * rows + j) * pitch + first), width, start, constant, slope, curve)
-                m0 += s0
-                mx += s1
-                my += s0 * dy
-                mz += s0 * dz
-                second[0] += s2
-                second[1] += s1 * dy
-                second[2] += s1 * dz
-                second[3] += s0 * dy * dy
-                second[4] += s0 * dy * dz
-                second[5] += s0 * dz * dz
-        a, d = precisions[n], densities[n]
-        by_density[n] = m0
-        by_mean[n, 0] = d * (a[0] * mx + a[1] * my + a[2] * mz)
-        by_mean[n, 1] = d * (a[1] * mx + a[3] * my + a[4] * mz)
-        by_mean[n, 2] = d * (a[2] * mx + a[4] * my + a[5] * mz)
-        for c in range(6):
-            second[c] *= d * (np.float32(-0.5) if c in (0, 3, 5) else np.float32(-1.0))
+    for chunk in numba.prange((count + CHUNK - 1) // CHUNK):
+        f, sums = np.empty(FOOTPRINT, np.float32), sums_for(columns)
+        for n in range(chunk * CHUNK, min((chunk + 1) * CHUNK, count)):
+            first, second = np.zeros(4, np.float32), by_precision[n]  # second collects the second moments
+            bottom, top = rows_within(means[n, 2], _half_depth(covariances[n]), 0, slices)
+            for k in range(bottom, top):
+                dz = np.float32(k) - means[n, 2]
+                _slice(means[n], covariances[n], precisions[n], dz, f)
+                _add_slice(f, moments(f, voxels, k * rows * pitch, columns, rows, sums), means[n], dz, first, second)
+            a, d = precisions[n], densities[n]
+            by_density[n] = first[0]
+            by_mean[n, 0] = d * (a[0] * first[1] + a[1] * first[2] + a[2] * first[3])
+            by_mean[n, 1] = d * (a[1] * first[1] + a[3] * first[2] + a[4] * first[3])
+            by_mean[n, 2] = d * (a[2] * first[1] + a[4] * first[2] + a[5] * first[3])
+            for c in range(6):
+                second[c] *= d * (np.float32(-0.5) if c in (0, 3, 5) else np.float32(-1.0))
     return by_mean, by_precision, by_density

@@ -9,11 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from IntraopReconLib.core.voxels.projection import ViewOnGrid, add_backprojection, project_volume
+from IntraopReconLib.core.voxels.total_variation import denoise
 from SparseAnatomyLib.geometry import XrayView
+from SparseAnatomyLib.grid import VoxelGrid
 
 from . import _projector_numba, _projector_reference
-from ._numba_rows import LANES
+from ._numba_rows import PADDING
 from .gaussians import Gaussians
+from .voxelizer import voxelize
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,5 +86,16 @@ class _NumbaProjection(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        padded = torch.nn.functional.pad(gradient, (0, LANES)).numpy()
+        padded = torch.nn.functional.pad(gradient, (0, PADDING)).numpy()
         return *(torch.from_numpy(g) for g in _projector_numba.backward(ctx.kept[0], padded, *ctx.kept[1:])), None
+
+
+def warm_up() -> None:
+    """Compile, or load from numba's cache, all kernels of splatting and voxels on a tiny scene."""
+    view = XrayView([0, -600, 0], [-7, 420, 7], [1.0, 0, 0], [0, 0, -1.0], (16, 16))
+    grid = VoxelGrid.box(np.zeros(3), 16.0, 2.0)
+    gaussians = Gaussians(*(torch.zeros(shape).requires_grad_() for shape in ((1, 3), (1, 3))), torch.ones(1, 4), torch.zeros(1))
+    (project(gaussians, Cameras.of([view])).sum() + voxelize(gaussians, grid).sum()).backward()
+    volume, on_grid = np.ones(grid.shape_kji, np.float32), ViewOnGrid.of(view, grid)
+    add_backprojection(volume, project_volume(volume, on_grid)[0], on_grid)
+    denoise(volume, 0.1, np.zeros((3, *volume.shape), np.float32), 1)

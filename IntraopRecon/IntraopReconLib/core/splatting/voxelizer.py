@@ -9,7 +9,7 @@ from torch import Tensor
 from SparseAnatomyLib.grid import VoxelGrid
 
 from . import _voxelizer_numba
-from ._numba_rows import LANES
+from ._numba_rows import PADDING
 from ._projector_reference import symmetric
 from .gaussians import Gaussians
 
@@ -56,6 +56,6 @@ class _NumbaVoxelization(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        padded = torch.nn.functional.pad(gradient, (0, LANES)).numpy()
+        padded = torch.nn.functional.pad(gradient, (0, PADDING)).numpy()
         means, precisions, densities = (torch.from_numpy(g) for g in _voxelizer_numba.backward(*ctx.field, padded))
         return means, None, precisions, densities, None
