@@ -6,6 +6,7 @@ import io
 import os
 import time
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +28,10 @@ class Checkpoint:
         if self._folder is None:
             return {}
         try:
-            with np.load(self._folder / f"{stage}.npz", allow_pickle=False) as file:
+            # numpy leaves the files that it opens itself open where they are damaged, and Windows replaces no open file
+            with (self._folder / f"{stage}.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
             return {}
 
     def save(self, stage: str, arrays: dict[str, np.ndarray], least_seconds: float = 0.0) -> None:

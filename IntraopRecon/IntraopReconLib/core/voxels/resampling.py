@@ -22,7 +22,7 @@ def resample(volume: np.ndarray, source: VoxelGrid, target: VoxelGrid) -> np.nda
     shift = source.direction.T @ (target.origin_lps_mm - source.origin_lps_mm)
     for axis, (count, size) in enumerate(zip(target.size_ijk, source.size_ijk, strict=True)):
         position = np.clip((shift[axis] + np.arange(count) * target.spacing_mm[axis]) / source.spacing_mm[axis], 0, size - 1)
-        low = np.minimum(position.astype(int), max(size - 2, 0))
+        low = position.astype(int)
         fraction = (position - low).astype(np.float32)
         array_axis = 2 - axis
         shape = [-1 if a == array_axis else 1 for a in range(3)]
