@@ -190,6 +190,20 @@ def test_grids_with_unequal_spacing_are_refused():
         ViewOnGrid.of(oblique_view(), VoxelGrid((4, 4, 4), [1.0, 1.0, 2.0], np.zeros(3)))
 
 
+def test_backprojection_into_what_is_not_contiguous_is_refused():
+    """The kernel would fill a copy and leave the volume as it was."""
+    on_grid = ViewOnGrid.of(oblique_view(), GRID)
+    padded = np.zeros((*GRID.shape_kji[:2], GRID.shape_kji[2] + 8), np.float32)
+    with pytest.raises(ValueError, match="contiguous"):
+        add_backprojection(padded[:, :, :-8], np.ones((47, 71), np.float32), on_grid)
+
+
+def test_volumes_of_any_memory_layout_are_projected():
+    on_grid, volume = ViewOnGrid.of(oblique_view(), GRID), smooth_volume(GRID)
+    image, _ = project_volume(np.asfortranarray(volume), on_grid)
+    np.testing.assert_array_equal(image, project_volume(volume, on_grid)[0])
+
+
 @pytest.mark.parametrize("size_ijk", [(1, 8, 8), (8, 1, 8), (8, 8, 1), (2, 2, 2), (1, 1, 1)])
 def test_thin_grids_do_no_harm(size_ijk):
     grid = VoxelGrid(size_ijk, [4.0] * 3, -np.array(size_ijk) * 2.0)

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 
 
-@numba.njit(fastmath=True)
+@numba.njit(fastmath=True, error_model="numpy")
 def _clip(start, slope, size, first, last):
     """Narrow the planes [first, last] to those in which start + plane · slope lies between the outermost voxel centres."""
     low, high = np.float32(0.0), np.float32(size - 1)
@@ -18,18 +18,38 @@ def _clip(start, slope, size, first, last):
     return max(first, min(a, b)), min(last, max(a, b))
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
-def forward(volume, source, origin, column_step, row_step, rows, columns):
+@numba.njit(fastmath=True, error_model="numpy")
+def _along_ray(voxels, strides, height, width, first, count, start_b, slope_b, start_c, slope_c):
+    """Return the sum over `count` planes from `first` of the volume, interpolated where the ray meets the plane."""
+    last_b, last_c = np.float32(max(height - 2, 0)), np.float32(max(width - 2, 0))
+    along, across_b, across_c = np.int32(strides[0]), np.int32(strides[1]), np.int32(strides[2])
+    next_b, next_c = np.int32(across_b if height > 1 else 0), np.int32(across_c if width > 1 else 0)
+    total = np.float32(0.0)
+    for n in range(np.int32(count)):
+        plane = np.int32(n) + np.int32(first)
+        b, c = start_b + np.float32(plane) * slope_b, start_c + np.float32(plane) * slope_c
+        ib, ic = np.int32(min(max(b, np.float32(0.0)), last_b)), np.int32(min(max(c, np.float32(0.0)), last_c))
+        fb, fc = b - np.float32(ib), c - np.float32(ic)
+        at = plane * along + ib * across_b + ic * across_c
+        v00, v01 = voxels[np.uint64(np.uint32(at))], voxels[np.uint64(np.uint32(at + next_c))]
+        v10, v11 = voxels[np.uint64(np.uint32(at + next_b))], voxels[np.uint64(np.uint32(at + next_b + next_c))]
+        near, far = v00 + fc * (v01 - v00), v10 + fc * (v11 - v10)
+        total += near + fb * (far - near)
+    return total
+
+
+@numba.njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
+def forward(voxels, sizes, strides, source, origin, column_step, row_step, rows, columns):
     """Return line integrals and the lengths of the rays within the volume, both [rows, columns] in voxel units.
 
     Args:
-        volume: [a, b, c], its first axis the one that the rays run along most.
+        voxels: The volume, flat, of fewer than 2³¹ voxels.
+        sizes, strides: Of its axes (a, b, c) in voxels; a is the one that the rays run along most.
         source, origin, column_step, row_step: The view in voxel units, [3] as (a, b, c).
 
     Source: Joseph, IEEE Transactions on Medical Imaging 1 (1982) 192.
     """
-    planes, height, width = volume.shape
-    voxels = volume.ravel()
+    planes, height, width = sizes
     sums, lengths = np.zeros((rows, columns), np.float32), np.zeros((rows, columns), np.float32)
     for r in numba.prange(rows):
         for c in range(columns):
@@ -37,31 +57,21 @@ def forward(volume, source, origin, column_step, row_step, rows, columns):
             inverse = np.float32(1.0) / da
             slope_b = (origin[1] + c * column_step[1] + r * row_step[1] - source[1]) * inverse
             slope_c = (origin[2] + c * column_step[2] + r * row_step[2] - source[2]) * inverse
-            start_b, start_c = source[1] - source[0] * slope_b, source[2] - source[0] * slope_c
+            start_b, start_c = np.float32(source[1] - source[0] * slope_b), np.float32(source[2] - source[0] * slope_c)
+            slope_b, slope_c = np.float32(slope_b), np.float32(slope_c)
             first, last = _clip(start_b, slope_b, height, np.float32(0.0), np.float32(planes - 1))
             first, last = _clip(start_c, slope_c, width, first, last)
             if last < first:
                 continue
             step = math.sqrt(np.float32(1.0) + slope_b * slope_b + slope_c * slope_c)
-            total = np.float32(0.0)
-            first_plane, last_plane = np.int32(math.ceil(first)), np.int32(math.floor(last))
-            for a in range(np.int32(last_plane - first_plane + 1)):
-                plane = np.float32(a + first_plane)
-                b, c_ = start_b + plane * slope_b, start_c + plane * slope_c
-                ib = np.int32(min(max(b, np.float32(0.0)), np.float32(height) - np.float32(1.001)))
-                ic = np.int32(min(max(c_, np.float32(0.0)), np.float32(width) - np.float32(1.001)))
-                fb, fc = b - np.float32(ib), c_ - np.float32(ic)
-                offset = np.uint64(((a + first_plane) * np.int32(height) + ib) * np.int32(width) + ic)
-                near = voxels[offset] + fc * (voxels[offset + np.uint64(1)] - voxels[offset])
-                offset += np.uint64(width)
-                far = voxels[offset] + fc * (voxels[offset + np.uint64(1)] - voxels[offset])
-                total += near + fb * (far - near)
-            sums[r, c] = total * step
+            plane = int(math.ceil(first))
+            count = int(math.floor(last)) - plane + 1
+            sums[r, c] = step * _along_ray(voxels, strides, height, width, plane, count, start_b, slope_b, start_c, slope_c)
             lengths[r, c] = (last - first) * step
     return sums, lengths
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@numba.njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
 def backward(volume, image, matrix):
     """Add to each voxel of the volume [k, j, i] the image's value where the voxel projects to; nothing outside the image.
 
@@ -72,23 +82,21 @@ def backward(volume, image, matrix):
     """
     slices, height, width = volume.shape
     rows, columns = image.shape
-    pixels = image.ravel()
-    m = matrix
-    right, bottom = np.float32(columns - 2), np.float32(rows - 2)
+    voxels, pixels, m = volume.ravel(), image.ravel(), matrix
+    right, bottom, pitch = np.float32(columns - 2), np.float32(rows - 2), np.int32(columns)
     for k in numba.prange(slices):
         for j in range(height):
-            line = volume[k, j]
-            x = m[0, 1] * j + m[0, 2] * k + m[0, 3]
-            y = m[1, 1] * j + m[1, 2] * k + m[1, 3]
-            w = m[2, 1] * j + m[2, 2] * k + m[2, 3]
+            x = m[0, 1] * np.float32(j) + m[0, 2] * np.float32(k) + m[0, 3]
+            y = m[1, 1] * np.float32(j) + m[1, 2] * np.float32(k) + m[1, 3]
+            w = m[2, 1] * np.float32(j) + m[2, 2] * np.float32(k) + m[2, 3]
+            line = np.uint64((k * height + j) * width)
             for i in range(np.int32(width)):
                 inverse = np.float32(1.0) / (w + m[2, 0] * np.float32(i))
                 column = min(max((x + m[0, 0] * np.float32(i)) * inverse, np.float32(0.0)), right)
                 row = min(max((y + m[1, 0] * np.float32(i)) * inverse, np.float32(0.0)), bottom)
                 ic, ir = np.int32(column), np.int32(row)
                 fc, fr = column - np.float32(ic), row - np.float32(ir)
-                offset = np.uint64(ir * np.int32(columns) + ic)
-                above = pixels[offset] + fc * (pixels[offset + np.uint64(1)] - pixels[offset])
-                offset += np.uint64(columns)
-                below = pixels[offset] + fc * (pixels[offset + np.uint64(1)] - pixels[offset])
-                line[i] += above + fr * (below - above)
+                offset, below = np.uint64(np.uint32(ir * pitch + ic)), np.uint64(np.uint32(ir * pitch + ic + pitch))
+                upper = pixels[offset] + fc * (pixels[offset + np.uint64(1)] - pixels[offset])
+                lower = pixels[below] + fc * (pixels[below + np.uint64(1)] - pixels[below])
+                voxels[line + np.uint64(i)] += upper + fr * (lower - upper)

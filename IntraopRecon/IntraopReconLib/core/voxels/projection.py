@@ -65,7 +65,10 @@ def project_volume(volume: np.ndarray, view: ViewOnGrid) -> tuple[np.ndarray, np
         Line integrals and lengths of the rays between the outermost voxel centres in mm, both float32 [row, column].
     """
     columns, rows = view.size_px
-    sums, lengths = _projection_numba.forward(np.ascontiguousarray(volume.transpose(view.axes)), *view.rays, rows, columns)
+    volume = np.ascontiguousarray(volume)
+    strides = (volume.shape[1] * volume.shape[2], volume.shape[2], 1)
+    sizes, strides = (tuple(values[axis] for axis in view.axes) for values in (volume.shape, strides))
+    sums, lengths = _projection_numba.forward(volume.ravel(), sizes, strides, *view.rays, rows, columns)
     return sums * np.float32(view.spacing_mm), lengths * np.float32(view.spacing_mm)
 
 
@@ -73,8 +76,13 @@ def add_backprojection(volume: np.ndarray, image: np.ndarray, view: ViewOnGrid) 
     """Add to each voxel the image's value, interpolated, where the voxel projects to.
 
     Args:
-        volume: float32 [k, j, i], changed in place.
+        volume: float32 [k, j, i], contiguous, changed in place.
         image: float32 [row, column].
         view: The view on the volume's grid.
+
+    Raises:
+        ValueError: The volume is not contiguous.
     """
+    if not volume.flags.c_contiguous:
+        raise ValueError("volume: expected a contiguous array, got a view of a larger or transposed one.")
     _projection_numba.backward(volume, np.pad(image, (1, 2)), view.matrix)

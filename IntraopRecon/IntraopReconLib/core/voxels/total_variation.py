@@ -1,4 +1,7 @@
-"""Total variation of volumes: the proximal step, by Chambolle's dual projection (Journal of Mathematical Imaging and Vision 20 (2004) 89)."""
+"""Total variation of volumes: the proximal step, by Chambolle's dual projection.
+
+Source: Chambolle, Journal of Mathematical Imaging and Vision 20 (2004) 89.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ import numpy as np
 DUAL_STEP = np.float32(1.0 / 6.0)
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@numba.njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
 def _primal(noisy, dual, weight, floor, result):
-    """result = max(noisy + weight · div dual, floor)."""
+    """Write result = max(noisy + weight · div dual, floor)."""
     slices, rows, columns = noisy.shape
     for k in numba.prange(slices):
         for j in range(rows):
@@ -27,7 +30,7 @@ def _primal(noisy, dual, weight, floor, result):
                 result[k, j, i] = max(noisy[k, j, i] + weight * divergence, floor)
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@numba.njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
 def _ascend(volume, dual, step):
     """Move the dual field along the gradient of the volume and back into the unit balls."""
     slices, rows, columns = volume.shape
