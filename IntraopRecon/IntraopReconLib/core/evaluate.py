@@ -152,23 +152,28 @@ def _resampled(array: np.ndarray, grid: VoxelGrid, onto: VoxelGrid, outside: flo
 
 def _seen_by_all(path: Path, grid: VoxelGrid) -> np.ndarray:
     """Return where every view of `views.npz` sees a voxel's center inside its mask, bool [k, j, i]."""
-    points = grid.points_lps_mm().reshape(-1, 3)
-    seen = np.arange(len(points))  # indices of the voxels that all views so far see
+    seen = np.ones(grid.shape_kji, bool)
     names = ("source_lps_mm", "detector_origin_lps_mm", "column_step_lps_mm", "row_step_lps_mm", "size_px")
     try:
         with path.open("rb") as file, np.load(file) as views:
             for index, geometry in enumerate(zip(*(views[name] for name in names), strict=True)):
-                view = XrayView(*geometry)
-                seen = seen[view.depth_mm(points[seen]) > 0]
-                column, row = np.rint(view.project(points[seen])).astype(int).T
-                on_image = (column >= 0) & (column < view.size_px[0]) & (row >= 0) & (row < view.size_px[1])
-                seen, column, row = seen[on_image], column[on_image], row[on_image]
-                seen = seen[views[f"mask_{index:03d}"][row, column]]
+                _leave_what_is_seen(seen, XrayView(*geometry), views[f"mask_{index:03d}"], grid)
     except (OSError, EOFError, KeyError, IndexError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is missing or damaged.", "Reconstruct the case again.") from error
-    mask = np.zeros(len(points), bool)
-    mask[seen] = True
-    return mask.reshape(grid.shape_kji)
+    return seen
+
+
+def _leave_what_is_seen(seen: np.ndarray, view: XrayView, mask: np.ndarray, grid: VoxelGrid) -> None:
+    """Clear `seen` [k, j, i] where a voxel's center does not lie before the pixels of a mask [row, column]; slice by slice."""
+    matrix = view.projection_matrix @ grid.lps_from_ijk
+    j, i = np.ogrid[: seen.shape[1], : seen.shape[2]]
+    in_plane = matrix[:, :1, None] * i + matrix[:, 1:2, None] * j + matrix[:, 3:, None]
+    for k, seen_slice in enumerate(seen):
+        column, row, depth = in_plane + matrix[:, 2:3, None] * k
+        with np.errstate(divide="ignore", invalid="ignore"):
+            column, row = np.rint(column / depth), np.rint(row / depth)
+        seen_slice &= (depth > 0) & (column >= 0) & (column < view.size_px[0]) & (row >= 0) & (row < view.size_px[1])
+        seen_slice[seen_slice] = mask[row[seen_slice].astype(int), column[seen_slice].astype(int)]
 
 
 def _bone_threshold_per_mm(path: Path) -> float:
