@@ -64,8 +64,8 @@ def forward(voxels, sizes, strides, source, origin, column_step, row_step, rows,
             if last < first:
                 continue
             step = math.sqrt(np.float32(1.0) + slope_b * slope_b + slope_c * slope_c)
-            plane = int(math.ceil(first))
-            count = int(math.floor(last)) - plane + 1
+            plane = math.ceil(first)
+            count = math.floor(last) - plane + 1
             sums[r, c] = step * _along_ray(voxels, strides, height, width, plane, count, start_b, slope_b, start_c, slope_c)
             lengths[r, c] = (last - first) * step
     return sums, lengths
