@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import phantom_scene
@@ -92,7 +93,7 @@ def test_one_direction_is_unknown_everywhere():
 
 def test_a_narrower_arc_covers_less():
     means = [coverage(ready := _ready(_circular(8, arc)), ready.grid(6.0)).mean() for arc in (180.0, 90.0, 45.0, 10.0)]
-    assert all(a > b for a, b in zip(means, means[1:], strict=False))
+    assert all(a > b for a, b in pairwise(means))
     in_plane = np.deg2rad(45.0) / 8 * (np.arange(8) - 3.5)
     eigenvalues = np.linalg.eigvalsh(np.mean([np.outer(d, d) for d in np.stack([np.sin(in_plane), np.cos(in_plane)], -1)], 0))
     ready = _ready(_circular(8, 45.0))

@@ -44,12 +44,19 @@ def prune(gaussians: Gaussians, optimizer: torch.optim.Optimizer, keep: Tensor) 
 
 
 def clone(gaussians: Gaussians, optimizer: torch.optim.Optimizer, which: Tensor) -> Gaussians:
-    """Double the Gaussians where `which` [N] is true, each with half the density: the field stays as it is."""
+    """Double the Gaussians where `which` [N] is true, each with half the density: the field stays as it is.
+
+    The copies begin without memory: with that of their originals, which get the same gradients, the two would never part.
+    """
     doubled = torch.nonzero(which)[:, 0]
     grown = select(gaussians, optimizer, torch.cat([torch.arange(len(gaussians)), doubled]))
     with torch.no_grad():
         grown.log_densities[doubled] -= math.log(2)
         grown.log_densities[len(gaussians) :] -= math.log(2)
+    for parameter in grown.named().values():
+        for value in optimizer.state[parameter].values():
+            if value.shape == parameter.shape:
+                value[len(gaussians) :] = 0
     return grown
 
 
