@@ -25,7 +25,7 @@ from .result import write_result
 
 _CHECKPOINT = "checkpoint"
 _FINGERPRINT = "inputs.sha256"
-_BYTES_PER_VOXEL = 32  # two volumes, the old and the new, and the checkpoint
+_BYTES_PER_VOXEL = 56  # two volumes, the old and the new, and the checkpoint, the last and the next
 _BYTES_BESIDES = 50_000_000  # mesh, pictures, report
 _KEEPS_CHECKPOINT = (Cancelled, ResourceError, MemoryError, KeyboardInterrupt)
 

@@ -29,19 +29,21 @@ class SartState:
     Attributes:
         volume: Attenuation per mm, float32 [k, j, i].
         previous: The volume a cycle before.
+        dual: Where the total variation's denoising stands, float32 [3, k, j, i].
         momentum: Nesterov's t.
         cycle: Cycles done.
     """
 
     volume: np.ndarray
     previous: np.ndarray
+    dual: np.ndarray
     momentum: float = 1.0
     cycle: int = 0
 
     @classmethod
     def of(cls, volume: np.ndarray) -> SartState:
         """Start from a volume."""
-        return cls(volume.astype(np.float32), volume.astype(np.float32))
+        return cls(volume.astype(np.float32), volume.astype(np.float32), np.zeros((3, *volume.shape), np.float32))
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,6 @@ def run_sart(
     """
     views = [ViewOnGrid.of(geometry, grid) for geometry in acquisition.geometries]
     least_length = np.float32(LEAST_RAY_SHARE * grid.extent_mm.min())
-    dual = np.zeros((3, *grid.shape_kji), np.float32)
     while state.cycle < (settings.cycles if until is None else until):
         share = state.cycle / max(1, settings.cycles - 1)
         relaxation = settings.relaxation + (settings.last_relaxation - settings.relaxation) * share
@@ -101,7 +102,7 @@ def run_sart(
             add_backprojection(ahead, np.float32(relaxation) * residual / np.maximum(lengths, least_length), views[index])
             np.maximum(ahead, 0, out=ahead)
         peak = float(np.percentile(ahead[::2, ::2, ::2], PEAK_PERCENTILE))
-        denoise(ahead, relaxation * settings.tv_mm * peak / float(grid.spacing_mm[0]), dual, settings.tv_iterations)
+        denoise(ahead, relaxation * settings.tv_mm * peak / float(grid.spacing_mm[0]), state.dual, settings.tv_iterations)
         state.previous, state.volume = state.volume, ahead
         state.cycle += 1
         after_cycle(state)
