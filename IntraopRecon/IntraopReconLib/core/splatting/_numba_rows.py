@@ -6,6 +6,8 @@ amplitude · exp(-½ (a dx² + 2 b dx dy + c dy²)); the half height bounds dy, 
 Speed comes from loops that become vector instructions and branches that are easy to foresee: all rows of a footprint are equally wide (a
 parallelogram about the ellipse), in whole blocks that images are padded to hold. Offsets are unsigned: numba then leaves out its test for
 negative indices, which no vector loop survives.
+
+Numba's cache looks only at the file that a kernel stands in: after a change here, touch those that import it.
 """
 
 from __future__ import annotations
@@ -79,18 +81,19 @@ def draw(f, pixels, origin, columns, first_row, last_row):
 
 
 @numba.njit(fastmath=True, error_model="numpy")
-def _gather_row(pixels, offset, sums, first, last, start, constant, slope, curve, dy):
-    """Add pixel · unit Gaussian · (1, dy, dy²) of the blocks [first, last) of a row to sums [block, 3, BLOCK] (flat)."""
-    for block in range(first, last):
-        here, there = offset + np.uint64(block * BLOCK), np.uint64(block * 3 * BLOCK)
-        begin = start + np.float32(block * BLOCK)
+def _gather_row(pixels, offset, sums, at, blocks, start, constant, slope, curve, dy):
+    """Add pixel · unit Gaussian · (1, dy, dy²) of so many blocks of a row to sums [block, 3, BLOCK], flat from `at`."""
+    for _ in range(blocks):
         for i in range(np.int32(BLOCK)):
-            dx = begin + np.float32(i)
+            dx = start + np.float32(i)
             exponent = max(constant + dx * (slope + curve * dx), np.float32(-16.0))
-            weight = pixels[here + np.uint64(i)] * exp_negative(exponent)
-            sums[there + np.uint64(i)] += weight
-            sums[there + np.uint64(BLOCK + i)] += weight * dy
-            sums[there + np.uint64(2 * BLOCK + i)] += weight * dy * dy
+            weight = pixels[offset + np.uint64(i)] * exp_negative(exponent)
+            sums[at + np.uint64(i)] += weight
+            sums[at + np.uint64(BLOCK + i)] += weight * dy
+            sums[at + np.uint64(2 * BLOCK + i)] += weight * dy * dy
+        start += np.float32(BLOCK)
+        offset += np.uint64(BLOCK)
+        at += np.uint64(3 * BLOCK)
 
 
 @numba.njit(fastmath=True, error_model="numpy")
@@ -112,21 +115,22 @@ def moments(f, pixels, origin, columns, rows, sums):
     """
     pitch = columns + PADDING
     first_row, last_row = rows_within(f[1], f[6], 0, rows)
-    half, lean = f[7], -f[3] / f[2]
+    x, y, a, b, c, half, lean = f[0], f[1], f[2], f[3], f[4], f[7], -f[3] / f[2]
     reach = math.sqrt(half * half + lean * lean * f[6] * f[6])
-    left, right = max(f[0] - reach, np.float32(0.0)), min(f[0] + reach, np.float32(columns - 1))
+    left, right = max(x - reach, np.float32(0.0)), min(x + reach, np.float32(columns - 1))
     m0, mx, my, mxx, mxy, myy = np.float32(0), np.float32(0), np.float32(0), np.float32(0), np.float32(0), np.float32(0)
     if right < left or last_row <= first_row:
         return m0, mx, my, mxx, mxy, myy
     first = int(left)
-    blocks, start = (int(right) - first) // BLOCK + 1, np.float32(first) - f[0]
+    blocks, start = (int(right) - first) // BLOCK + 1, np.float32(first) - x
     for r in range(first_row, last_row):
-        dy = np.float32(r) - f[1]
+        dy = np.float32(r) - y
         middle = lean * dy - start
-        first_block = int(max(middle - half, np.float32(0.0))) // BLOCK
-        last_block = min(int(max(middle + half, np.float32(0.0))) // BLOCK + 1, blocks)
-        constant, slope, curve = np.float32(-0.5) * f[4] * dy * dy, -f[3] * dy, np.float32(-0.5) * f[2]
-        _gather_row(pixels, np.uint64(origin + r * pitch + first), sums, first_block, last_block, start, constant, slope, curve, dy)
+        begin = int(max(middle - half, np.float32(0.0))) // BLOCK
+        end = min(int(max(middle + half, np.float32(0.0))) // BLOCK + 1, blocks)
+        offset, at = np.uint64(origin + r * pitch + first + begin * BLOCK), np.uint64(begin * 3 * BLOCK)
+        constant, slope, curve = np.float32(-0.5) * c * dy * dy, -b * dy, np.float32(-0.5) * a
+        _gather_row(pixels, offset, sums, at, end - begin, start + np.float32(begin * BLOCK), constant, slope, curve, dy)
     for block in range(blocks):
         for i in range(np.int32(BLOCK)):
             at = np.uint64(block * 3 * BLOCK + i)
