@@ -10,6 +10,7 @@ import pytest
 
 # Before numba, torch, VTK or Qt are imported, here and in the worker processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small steps on a loaded machine run many times slower with more
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the commands and the worker set it
 os.environ.setdefault("NUMBA_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("MPLBACKEND", "Agg")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .failures import explain
+from .threads import let_idle_threads_sleep
 
 DONE = 0
 
@@ -17,6 +18,7 @@ def run_command(command: Callable[[], None]) -> int:
 
     An error becomes its sentence and its remedy on stderr; a traceback goes to a log file that the remedy names.
     """
+    let_idle_threads_sleep()
     try:
         command()
     except (Exception, KeyboardInterrupt) as error:

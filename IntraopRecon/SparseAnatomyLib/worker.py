@@ -34,6 +34,7 @@ from .protocol import (
     parse_request,
     read_lines,
 )
+from .threads import let_idle_threads_sleep
 
 PROGRESS_INTERVAL_S = 0.05  # more often than a bar can move would only fill the pipe of a busy host
 ORPHAN_GRACE_S = 5.0  # how long a job may take to notice that its host has died
@@ -103,6 +104,7 @@ def serve(handlers: Mapping[str, Handler]) -> int:
     Returns:
         The process's exit code.
     """
+    let_idle_threads_sleep()
     requests, events = _take_standard_streams()
     worker = _Worker(handlers, events)
     reader = threading.Thread(target=worker.read, args=(requests,), daemon=True, name="requests")

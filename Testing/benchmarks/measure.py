@@ -33,7 +33,8 @@ THREAD_VARIABLES = (
 def thread_environment(threads: int) -> dict[str, str]:
     """Return the environment of a process whose every library uses this many threads and which finds the packages."""
     packages = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "IntraopRecon"), os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), "PYTHONPATH": packages}
+    counts = dict.fromkeys(THREAD_VARIABLES, str(threads))
+    return {**os.environ, **counts, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": packages}
 
 
 def measure(scene_path: Path, name: str, threads: int, row_path: Path) -> dict[str, Any]:

@@ -239,3 +239,12 @@ def test_control_c_cancels_and_leaves_nothing_half_done(tmp_path):
         process.kill()
     assert process.returncode == 3 and err == "Cancelled.\n"
     assert [path.name for path in tmp_path.iterdir()] == ["ct.nrrd"]
+
+
+def test_idle_threads_sleep_unless_the_user_says_otherwise(monkeypatch):
+    for said, expected in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
+        monkeypatch.setenv("OMP_WAIT_POLICY", said or "")
+        if said is None:
+            monkeypatch.delenv("OMP_WAIT_POLICY")
+        assert commandline.run_command(lambda: None) == 0
+        assert os.environ["OMP_WAIT_POLICY"] == expected
