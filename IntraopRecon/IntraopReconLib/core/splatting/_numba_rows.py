@@ -81,8 +81,9 @@ def draw(f, pixels, origin, columns, first_row, last_row):
 
 
 @numba.njit(fastmath=True, error_model="numpy")
-def _gather_row(pixels, offset, sums, at, blocks, start, constant, slope, curve, dy):
+def _gather_row(pixels, offset, sums, at, blocks, start, exponent_terms, dy):
     """Add pixel · unit Gaussian · (1, dy, dy²) of so many blocks of a row to sums [block, 3, BLOCK], flat from `at`."""
+    constant, slope, curve = exponent_terms
     for _ in range(blocks):
         for i in range(np.int32(BLOCK)):
             dx = start + np.float32(i)
@@ -129,8 +130,8 @@ def moments(f, pixels, origin, columns, rows, sums):
         begin = int(max(middle - half, np.float32(0.0))) // BLOCK
         end = min(int(max(middle + half, np.float32(0.0))) // BLOCK + 1, blocks)
         offset, at = np.uint64(origin + r * pitch + first + begin * BLOCK), np.uint64(begin * 3 * BLOCK)
-        constant, slope, curve = np.float32(-0.5) * c * dy * dy, -b * dy, np.float32(-0.5) * a
-        _gather_row(pixels, offset, sums, at, end - begin, start + np.float32(begin * BLOCK), constant, slope, curve, dy)
+        exponent_terms = np.float32(-0.5) * c * dy * dy, -b * dy, np.float32(-0.5) * a
+        _gather_row(pixels, offset, sums, at, end - begin, start + np.float32(begin * BLOCK), exponent_terms, dy)
     for block in range(blocks):
         for i in range(np.int32(BLOCK)):
             at = np.uint64(block * 3 * BLOCK + i)

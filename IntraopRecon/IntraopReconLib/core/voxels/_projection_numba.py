@@ -19,8 +19,10 @@ def _clip(start, slope, size, first, last):
 
 
 @numba.njit(fastmath=True, error_model="numpy")
-def _along_ray(voxels, strides, height, width, first, count, start_b, slope_b, start_c, slope_c):
-    """Return the sum over `count` planes from `first` of the volume, interpolated where the ray meets the plane."""
+def _along_ray(voxels, sizes, strides, first, count, ray):
+    """Return the sum over `count` planes from `first` of the volume, interpolated where the ray (start and slope of b, of c) meets them."""
+    _, height, width = sizes
+    start_b, slope_b, start_c, slope_c = ray
     last_b, last_c = np.float32(max(height - 2, 0)), np.float32(max(width - 2, 0))
     along, across_b, across_c = np.int32(strides[0]), np.int32(strides[1]), np.int32(strides[2])
     next_b, next_c = np.int32(across_b if height > 1 else 0), np.int32(across_c if width > 1 else 0)
@@ -39,17 +41,18 @@ def _along_ray(voxels, strides, height, width, first, count, start_b, slope_b, s
 
 
 @numba.njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
-def forward(voxels, sizes, strides, source, origin, column_step, row_step, rows, columns):
+def forward(voxels, sizes, strides, rays, rows, columns):
     """Return line integrals and the lengths of the rays within the volume, both [rows, columns] in voxel units.
 
     Args:
         voxels: The volume, flat, of fewer than 2³¹ voxels.
         sizes, strides: Of its axes (a, b, c) in voxels; a is the one that the rays run along most.
-        source, origin, column_step, row_step: The view in voxel units, [3] as (a, b, c).
+        rays: Source, detector origin, column step and row step in voxel units, [3] each as (a, b, c).
 
     Source: Joseph, IEEE Transactions on Medical Imaging 1 (1982) 192.
     """
     planes, height, width = sizes
+    source, origin, column_step, row_step = rays
     sums, lengths = np.zeros((rows, columns), np.float32), np.zeros((rows, columns), np.float32)
     for r in numba.prange(rows):
         for c in range(columns):
@@ -66,7 +69,7 @@ def forward(voxels, sizes, strides, source, origin, column_step, row_step, rows,
             step = math.sqrt(np.float32(1.0) + slope_b * slope_b + slope_c * slope_c)
             plane = math.ceil(first)
             count = math.floor(last) - plane + 1
-            sums[r, c] = step * _along_ray(voxels, strides, height, width, plane, count, start_b, slope_b, start_c, slope_c)
+            sums[r, c] = step * _along_ray(voxels, sizes, strides, plane, count, (start_b, slope_b, start_c, slope_c))
             lengths[r, c] = (last - first) * step
     return sums, lengths
 

@@ -68,7 +68,7 @@ def project_volume(volume: np.ndarray, view: ViewOnGrid) -> tuple[np.ndarray, np
     volume = np.ascontiguousarray(volume)
     strides = (volume.shape[1] * volume.shape[2], volume.shape[2], 1)
     sizes, strides = (tuple(values[axis] for axis in view.axes) for values in (volume.shape, strides))
-    sums, lengths = _projection_numba.forward(volume.ravel(), sizes, strides, *view.rays, rows, columns)
+    sums, lengths = _projection_numba.forward(volume.ravel(), sizes, strides, view.rays, rows, columns)
     return sums * np.float32(view.spacing_mm), lengths * np.float32(view.spacing_mm)
 
 
