@@ -91,7 +91,7 @@ def slices(reconstruction: Reconstruction, bone_threshold_per_mm: float) -> str:
 
 
 def curve(points: Sequence[CurvePoint]) -> str:
-    """Show the error on the withheld views against time, one color a stage; an empty string where no error is known."""
+    """Show the error on the withheld views against time, the points of a stage in one color; an empty string where no error is known."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
@@ -102,9 +102,10 @@ def curve(points: Sequence[CurvePoint]) -> str:
     figure = Figure(figsize=(7.5, 3), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
+    axes.plot([p.seconds for p in points], [p.withheld_rmse for p in points], color="0.8", lw=1.2, zorder=1)
     for stage in dict.fromkeys(point.stage for point in points):
         of_stage = [point for point in points if point.stage == stage]
-        axes.plot([p.seconds for p in of_stage], [p.withheld_rmse for p in of_stage], marker="o", ms=3, lw=1.4, label=stage)
+        axes.plot([p.seconds for p in of_stage], [p.withheld_rmse for p in of_stage], marker="o", ms=4, lw=1.4, label=stage)
     if all(point.withheld_rmse > 0 for point in points):
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
