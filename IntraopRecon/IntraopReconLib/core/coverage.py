@@ -21,8 +21,10 @@ def default_region(views: Sequence[XrayView]) -> Region:
     """Return the cube around the largest sphere that half of the views see whole, centered where the central rays come closest together.
 
     Raises:
-        InputError: The views share no volume.
+        InputError: There are no views, or they share no volume.
     """
+    if not views:
+        raise InputError("There are no usable X-rays.", "Add X-rays to the case.")
     centers = np.stack([view.pixel_lps_mm((np.array(view.size_px) - 1) / 2) for view in views])
     sources = np.stack([view.source_lps_mm for view in views])
     directions = centers - sources

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.metrics import psnr_db, ssim
 
-from .acquisition import Acquisition, prepare
+from .acquisition import prepare
 from .checkpoint import Checkpoint
 from .config import EFFORTS, Effort, ReconstructionConfig
 from .coverage import coverage, default_region
@@ -45,8 +45,8 @@ def reconstruct(
 ) -> Reconstruction:
     """Reconstruct a volume from X-rays with known poses.
 
-    A coarse voxel volume comes first and is shown at once. From it, Gaussians are fitted (`splat`), or finer voxels (`voxel`); `auto` lets two
-    withheld views decide which, while images are still coarse. At the end, the withheld views are given back and the voxels are polished.
+    A coarse voxel volume comes first and is shown at once. From it, Gaussians are fitted (`splat`), or finer voxels (`voxel`); `auto` lets
+    two withheld views decide which, while images are still coarse. At the end, the withheld views are given back and the voxels polished.
 
     Args:
         views: At least two X-rays of the same patient.
@@ -90,7 +90,9 @@ class _Run:
         with self.stage("outside"):
             self.acquisition, share = without_outside(finest, config.seed, lambda f: report(0.03 * f, "Looking beyond the region"))
         if share is not None and share > 0.25:
-            self.warnings.append(f"{share:.0%} of what the X-rays show lies beyond the region of interest; a larger region is more accurate.")
+            self.warnings.append(
+                f"{share:.0%} of what the X-rays show lies beyond the region of interest; a larger region is more accurate."
+            )
         self.grid = self.acquisition.grid(config.spacing_mm)
 
     @contextmanager
@@ -104,6 +106,14 @@ class _Run:
         """Add a point to the curve."""
         self.curve.append(CurvePoint(time.perf_counter() - self.started, stage, rmse))
         return rmse
+
+    def once(self, name: str, measure: Callable[[], float]) -> float:
+        """Measure something and keep it: a run that goes on from beyond this point cannot measure it any more."""
+        saved = self.checkpoint.load(name)
+        if not saved:
+            saved = {"value": np.array(measure())}
+            self.checkpoint.save(name, saved)
+        return float(saved["value"])
 
     def coarse(self) -> tuple[np.ndarray, VoxelGrid]:
         """Reconstruct coarse voxels at four times, then at twice the spacing; show both."""
@@ -124,14 +134,16 @@ class _Run:
         state = SartState(**{**saved, "momentum": float(saved["momentum"]), "cycle": int(saved["cycle"])}) if saved else SartState.of(start)
 
         def after_cycle(now: SartState) -> None:
-            self.checkpoint.save(stage, {field.name: np.asarray(getattr(now, field.name)) for field in dataclasses.fields(now)}, CHECKPOINT_SECONDS)
+            arrays = {field.name: np.asarray(getattr(now, field.name)) for field in dataclasses.fields(now)}
+            self.checkpoint.save(stage, arrays, CHECKPOINT_SECONDS)
             self.report(span[0] + span[1] * now.cycle / settings.cycles, f"Voxels at {grid.spacing_mm[0]:g} mm")
 
         with self.stage(stage):
             arguments = (grid, state, settings, self.config.seed, after_cycle)
             run_sart(acquisition, acquisition.training, *arguments, until=withheld_until)
             if withheld_until is not None:
-                self.judge(stage, residual_rmse(acquisition, acquisition.withheld, grid, state.volume))
+                rmse = self.once(f"{stage}-withheld", lambda: residual_rmse(acquisition, acquisition.withheld, grid, state.volume))
+                self.judge(stage, rmse)
                 run_sart(acquisition, np.arange(len(self.views)), *arguments)
         return state.volume
 
@@ -144,19 +156,18 @@ class _Run:
         else:
             volume, grid = coarse
             if not volume.max() > 0:
-                raise InputError("The X-rays show nothing within the region of interest.", "Move or enlarge the region, or check the poses.")
+                raise InputError(
+                    "The X-rays show nothing within the region of interest.", "Move or enlarge the region, or check the poses."
+                )
             gaussians = from_volume(volume, grid, self.effort.gaussians, np.random.default_rng(self.config.seed))
             half, training = self.acquisition.binned(2), self.acquisition.training
             images, mask = (torch.from_numpy(a[training]) for a in (half.attenuation, half.weights))
             fit_density(gaussians, Cameras.of(half.geometries)[training], images, photon_weights(images, mask))
             state = FitState.of(gaussians, settings)
-        decision = self.checkpoint.load("decision")
         self.fit(state, settings, settings.coarse_steps)
-        if not decision:
-            half = self.acquisition.binned(2)
-            decision = {"rmse": np.array(projection_rmse(half, self.acquisition.withheld, state.gaussians))}
-            self.checkpoint.save("decision", decision)
-        self.candidates["splat"] = self.judge("coarse splats", float(decision["rmse"]))
+        half, withheld = self.acquisition.binned(2), self.acquisition.withheld
+        rmse = self.once("splat-withheld", lambda: projection_rmse(half, withheld, state.gaussians))
+        self.candidates["splat"] = self.judge("coarse splats", rmse)
         return state
 
     def fit(self, state: FitState, settings: FitSettings, until: int) -> None:
@@ -184,7 +195,9 @@ class _Run:
         """Reconstruct voxels at the final spacing."""
         start = resample(*coarse, self.grid)
         settings = SartSettings(self.effort.voxel_cycles)
-        return self.sart("voxel", self.acquisition, self.grid, start, settings, (0.3, 0.6), round(LAST_VOXEL_SHARE * settings.cycles))
+        begin = 0.52 if self.config.method == "auto" else 0.3  # Gaussians were fitted before
+        span, withheld_until = (begin, 0.9 - begin), round(LAST_VOXEL_SHARE * settings.cycles)
+        return self.sart("voxel", self.acquisition, self.grid, start, settings, span, withheld_until)
 
     def ixgs(self) -> np.ndarray:
         """Run the published recipe."""
@@ -248,13 +261,17 @@ class _Run:
         """Return `good` or `poor`, with a warning that says why it is poor."""
         found = []
         if len(self.views) < POOR_BELOW_VIEWS:
-            found.append(f"Only {len(self.views)} X-rays: details of this volume cannot be trusted. Take {POOR_BELOW_VIEWS} or more, better 25.")
+            found.append(
+                f"Only {len(self.views)} X-rays: details of this volume cannot be trusted. Take {POOR_BELOW_VIEWS} or more, better 25."
+            )
         if float(covered.mean()) < POOR_BELOW_COVERAGE:
             found.append("The X-rays come from too similar directions or see too little of the region. Add views from other sides.")
         withheld = self.acquisition.withheld
         if len(withheld):
             images, weights = self.acquisition.attenuation[withheld], self.acquisition.weights[withheld] > 0
             if self.curve[-1].withheld_rmse > POOR_ABOVE_RESIDUAL * float(images[weights].std()):
-                found.append("The volume does not explain the X-rays that were withheld to judge it. Check the poses and that nobody moved.")
+                found.append(
+                    "The volume does not explain the X-rays that were withheld to judge it. Check the poses and that nobody moved."
+                )
         self.warnings.extend(found)
         return "poor" if found else "good"

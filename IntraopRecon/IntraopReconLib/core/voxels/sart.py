@@ -1,8 +1,8 @@
 """Simultaneous algebraic reconstruction (SART) with positivity, total variation and momentum, for any geometry.
 
-A cycle visits every view once: the residual of its projection, divided by the ray's length, is spread back along the rays (Andersen and Kak,
-Ultrasonic Imaging 6 (1984) 81). A step of total-variation denoising closes the cycle, and Nesterov's momentum carries cycles on, which makes
-a dozen do the work of many dozens.
+A cycle visits every view once: the residual of its projection, divided by the ray's length, is spread back along the rays (Andersen and
+Kak, Ultrasonic Imaging 6 (1984) 81). A step of total-variation denoising closes the cycle, and Nesterov's momentum carries cycles on,
+which makes a dozen do the work of many dozens.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from IntraopReconLib.core.acquisition import Acquisition
 from SparseAnatomyLib.grid import VoxelGrid
 
-from ..acquisition import Acquisition
 from .projection import ViewOnGrid, add_backprojection, project_volume
 from .total_variation import denoise
 
