@@ -24,7 +24,8 @@ class Report(Protocol):
         Cancelled: The user has asked to stop.
     """
 
-    def __call__(self, fraction: float, message: str, preview: tuple[np.ndarray, VoxelGrid] | None = None) -> None: ...
+    def __call__(self, fraction: float, message: str, preview: tuple[np.ndarray, VoxelGrid] | None = None) -> None:
+        """Take note."""
 
 
 def silent(fraction: float, message: str, preview: tuple[np.ndarray, VoxelGrid] | None = None) -> None:
