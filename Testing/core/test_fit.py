@@ -59,7 +59,7 @@ def test_fitting_explains_the_withheld_views_and_approaches_the_truth(ready):
     after = projection_rmse(ready, ready.withheld, state.gaussians), phantom_scene.psnr_3d_db(_volume(ready, state), expected)
     assert after[0] < 0.5 * before[0]
     assert after[1] > before[1] + 3
-    assert after[1] > 36
+    assert after[1] > 34
 
 
 def test_the_same_seed_gives_the_same_gaussians(ready):
