@@ -16,7 +16,7 @@ from IntraopReconLib.core.pipeline import job_folder
 from IntraopReconLib.core.simulate_case import simulate_case
 from SparseAnatomyLib.host.WorkerProcess import WorkerProcess
 
-CONFIG = ReconstructionConfig(method="splat", spacing_mm=3.0)
+CONFIG = ReconstructionConfig(method="splat", quality="preview", spacing_mm=3.0)
 
 
 class Host:
