@@ -92,13 +92,15 @@ def _scene(out: Path, name: str, report: Callable[..., None]) -> tuple[dict[str,
 @contextmanager
 def _quiet_vtk() -> Iterator[None]:
     """Keep what VTK has to say, such as each file it packs into a scene, off the terminal; failures are told by exceptions."""
-    from vtkmodules.vtkCommonCore import vtkOutputWindow, vtkStringOutputWindow
+    from vtkmodules.vtkCommonCore import vtkLogger, vtkOutputWindow, vtkStringOutputWindow
 
-    usual = vtkOutputWindow.GetInstance()
+    usual, verbosity = vtkOutputWindow.GetInstance(), vtkLogger.GetCurrentVerbosityCutoff()
     vtkOutputWindow.SetInstance(vtkStringOutputWindow())
+    vtkLogger.SetStderrVerbosity(vtkLogger.VERBOSITY_OFF)
     try:
         yield
     finally:
+        vtkLogger.SetStderrVerbosity(verbosity)
         vtkOutputWindow.SetInstance(usual)
 
 

@@ -189,3 +189,10 @@ def test_a_truncated_volume_is_refused(written, tmp_path, data):
     path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 20))])
     with pytest.raises(InputError):
         read_volume(path)
+
+
+def test_what_a_kill_left_half_written_is_swept_away(tmp_path):
+    (tmp_path / "out" / ".result-killed.partial").mkdir(parents=True)
+    (tmp_path / "out" / ".result-killed.partial" / "volume.nrrd").write_bytes(b"half")
+    write_result(tmp_path / "out", RECONSTRUCTION, CASE)
+    assert not list((tmp_path / "out").glob(".*"))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from SparseAnatomyLib.errors import Cancelled, InputError, ResourceError
-from SparseAnatomyLib.failures import explain, is_disk_full
+from SparseAnatomyLib.failures import is_disk_full
 from SparseAnatomyLib.grid import VoxelGrid
 
 from .case import Case, load_case
@@ -114,17 +114,22 @@ def _checkpoint_folder(out: Path, fingerprint: str) -> Iterator[Path]:
         checkpoint = _prepare(job, fingerprint)
     except OSError as error:
         if is_disk_full(error):
-            raise explain(error) from error
+            raise _disk_full(out) from error
         raise InputError(f"{out} cannot be written to: {error.strerror}.", "Choose a result folder that you may write to.") from error
     try:
         yield checkpoint
     except BaseException as error:
         if is_disk_full(error):
-            raise explain(error) from error
+            raise _disk_full(out) from error
         if not isinstance(error, _KEEPS_CHECKPOINT):
             shutil.rmtree(out if is_new else job, ignore_errors=True)
         raise
     shutil.rmtree(job, ignore_errors=True)
+
+
+def _disk_full(out: Path) -> ResourceError:
+    remedy = "Free some space or choose a result folder on another disk, then run it again."
+    return ResourceError(f"The disk is full while writing to {out}.", remedy)
 
 
 def _prepare(job: Path, fingerprint: str) -> Path:

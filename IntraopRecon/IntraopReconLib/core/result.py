@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SMALLEST_ISLAND_MM3 = 100.0  # specks of less than about 5 mm across are noise, not anatomy
 _NAMES = ("volume.nrrd", "coverage.nrrd", "bone.vtp", "bone.stl", "views.npz", "report.html", "report.json")
 _OF_AN_EARLIER_RESULT = ("metrics.json",)
+_STAGING, _PARTIAL = ".result-", ".partial"
 
 
 def write_result(out: Path, reconstruction: Reconstruction, case: Case, bone_threshold_per_mm: float | None = None) -> dict[str, Path]:
@@ -52,7 +53,9 @@ def write_result(out: Path, reconstruction: Reconstruction, case: Case, bone_thr
     staging = None
     try:
         out.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".result-", suffix=".partial", dir=out))
+        for left_by_a_kill in out.glob(f"{_STAGING}*{_PARTIAL}"):
+            shutil.rmtree(left_by_a_kill, ignore_errors=True)
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING, suffix=_PARTIAL, dir=out))
         _write_files(staging, reconstruction, case, bone_threshold_per_mm)
         for name in _NAMES:
             os.replace(staging / name, out / name)

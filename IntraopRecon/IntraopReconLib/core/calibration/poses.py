@@ -24,6 +24,7 @@ LARGEST_COORDINATE_MM = 100_000.0
 LARGEST_SIZE_PX = 16_384
 LARGEST_SKEW = 0.1  # cosine of the angle between columns and rows
 VECTORS = ("source_lps_mm", "detector_origin_lps_mm", "column_step_lps_mm", "row_step_lps_mm")
+_FORMAT_REMEDY = "The README says what it holds, under Files and coordinates; write it again."
 UNITS_REMEDY = "Coordinates are LPS millimeters; check the calibration that wrote the file."
 
 
@@ -68,7 +69,7 @@ def read_poses(path: Path) -> list[PosedImage]:
     path = Path(path)
     document = _load_json(path)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise InputError(f'{path.name} is not a pose file: "format" must be "{FORMAT}".', "Write it with `intraop-recon calibrate`.")
+        raise InputError(f'{path.name} is not a pose file: "format" must be "{FORMAT}".', _FORMAT_REMEDY)
     if isinstance(document.get("version"), bool) or document.get("version") != VERSION:
         raise InputError(
             f"{path.name} has version {_shown(document.get('version'))}, but this program reads version {VERSION}.",
@@ -127,11 +128,11 @@ def _load_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
-        raise InputError(f"{path.name} is missing from {path.parent.name or path.parent}.", "Calibrate the case first.") from error
+        raise InputError(f"{path.name} is missing from {path.parent.name or path.parent}.", _FORMAT_REMEDY) from error
     except OSError as error:
         raise InputError(f"{path.name} cannot be read: {error.strerror or error}.", "Check the file and its permissions.") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path.name} is not a valid JSON file: {error}.", "Write it again with `intraop-recon calibrate`.") from error
+        raise InputError(f"{path.name} is not a valid JSON file: {error}.", _FORMAT_REMEDY) from error
 
 
 def _posed_image(where: str, entry: Any) -> PosedImage:
