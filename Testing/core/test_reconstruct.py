@@ -14,8 +14,8 @@ from IntraopReconLib.core.config import EFFORTS, Effort
 from IntraopReconLib.core.reconstruct import reconstruct
 from SparseAnatomyLib.errors import Cancelled, InputError
 
-SMALL = Effort(coarse_cycles=(2, 3), voxel_cycles=3, gaussians=400, splat_steps=10, polish_cycles=2)
-FAIR = Effort(coarse_cycles=(3, 5), voxel_cycles=4, gaussians=1500, splat_steps=60, polish_cycles=1)
+SMALL = Effort(coarse_cycles=(2, 3), voxel_cycles=3, gaussians=400, splat_steps=10, fits=1, polish_cycles=2)
+FAIR = Effort(coarse_cycles=(3, 5), voxel_cycles=4, gaussians=1500, splat_steps=60, fits=1, polish_cycles=1)
 METHODS = ("voxel", "splat", "auto", "ixgs")
 
 

@@ -63,6 +63,7 @@ class Effort:
         voxel_cycles: SART cycles at the final spacing.
         gaussians: Number of Gaussians.
         splat_steps: Optimizer steps.
+        fits: Independent fits of Gaussians, of which the mean is taken.
         polish_cycles: SART cycles on the voxelized Gaussians.
     """
 
@@ -70,13 +71,14 @@ class Effort:
     voxel_cycles: int
     gaussians: int
     splat_steps: int
+    fits: int
     polish_cycles: int
 
 
 EFFORTS: dict[str, Effort] = {
-    "preview": Effort(coarse_cycles=(3, 5), voxel_cycles=1, gaussians=8_000, splat_steps=40, polish_cycles=1),
-    "standard": Effort(coarse_cycles=(4, 8), voxel_cycles=12, gaussians=20_000, splat_steps=200, polish_cycles=2),
-    "best": Effort(coarse_cycles=(4, 10), voxel_cycles=20, gaussians=30_000, splat_steps=600, polish_cycles=3),
+    "preview": Effort(coarse_cycles=(3, 5), voxel_cycles=1, gaussians=8_000, splat_steps=40, fits=1, polish_cycles=1),
+    "standard": Effort(coarse_cycles=(4, 8), voxel_cycles=16, gaussians=20_000, splat_steps=200, fits=1, polish_cycles=2),
+    "best": Effort(coarse_cycles=(4, 10), voxel_cycles=24, gaussians=20_000, splat_steps=240, fits=2, polish_cycles=2),
 }
 
 

@@ -15,7 +15,7 @@ from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.metrics import psnr_db, ssim
 
-from .acquisition import prepare
+from .acquisition import Acquisition, prepare
 from .checkpoint import Checkpoint
 from .config import EFFORTS, Effort, ReconstructionConfig
 from .coverage import coverage, default_region
@@ -29,7 +29,7 @@ from .splatting.projector import Cameras
 from .splatting.voxelizer import voxelize
 from .voxels.projection import ViewOnGrid, project_volume
 from .voxels.resampling import resample
-from .voxels.sart import SartSettings, SartState, residual_rmse, run_sart
+from .voxels.sart import SartSettings, SartState, residual_rmse, run_sart, smooth
 from .xrays.radiograph import MeasuredView
 
 POOR_BELOW_VIEWS = 10
@@ -37,7 +37,11 @@ POOR_BELOW_COVERAGE = 0.35
 POOR_ABOVE_RESIDUAL = 0.35  # of the spread of the withheld images
 IXGS_GAUSSIANS = 50_000
 CHECKPOINT_SECONDS = 2.0
-LAST_VOXEL_SHARE = 2 / 3  # of the voxel cycles are done before the withheld views are given back
+WITHHELD_SHARE = 0.8  # of the last stage's work is done before the withheld views are given back
+DECISION_SHARE = 0.6  # of the splats' steps on coarse images, and
+DECISION_CYCLES = 3  # of voxels at the final spacing are done before `auto` decides
+POLISH_TV_MM = 0.03
+LEAST_SIGMA_VOXELS, LARGEST_SIGMA_VOXELS = 0.5, 5.0
 
 
 def reconstruct(
@@ -63,13 +67,21 @@ def reconstruct(
     """
     run = _Run(views, config, report, Checkpoint(checkpoint))
     if config.method == "ixgs":
-        volume, method = run.ixgs(), "ixgs"
-    else:
-        coarse = run.coarse()
-        state = None if config.method == "voxel" else run.splat_coarsely(coarse)
-        method = config.method if config.method != "auto" else min(run.candidates, key=run.candidates.__getitem__)
-        volume = run.splat_finely(state) if method == "splat" else run.voxel(coarse)
-    return run.finish(volume, method)
+        return run.finish(run.ixgs(), "ixgs")
+    coarse = run.coarse()
+    method = run.decide(coarse) if config.method == "auto" else config.method
+    return run.finish(run.splat(coarse) if method == "splat" else run.voxel(coarse), method)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _SartWork:
+    """A series of SART cycles: its name, images, grid and settings, and where its progress begins and how far it reaches."""
+
+    stage: str
+    acquisition: Acquisition
+    grid: VoxelGrid
+    settings: SartSettings
+    span: tuple[float, float]
 
 
 class _Run:
@@ -83,6 +95,11 @@ class _Run:
         self.curve: list[CurvePoint] = []
         self.candidates: dict[str, float] = {}
         self.warnings: list[str] = []
+        self.withheld_fits: dict[int, tuple[float, float]] = {}
+        self.fits: dict[int, FitState] = {}
+        self.sart_states: dict[str, SartState] = {}
+        sigma_range = (LEAST_SIGMA_VOXELS * config.spacing_mm, LARGEST_SIGMA_VOXELS * config.spacing_mm)
+        self.fit_settings = FitSettings(self.effort.splat_steps, sigma_range_mm=sigma_range)
         report(0.0, "Preparing the X-rays")
         region = config.region or default_region([view.geometry for view in views])
         measured = prepare(views, region, config.seed)
@@ -107,13 +124,40 @@ class _Run:
         self.curve.append(CurvePoint(time.perf_counter() - self.started, stage, rmse))
         return rmse
 
-    def once(self, name: str, measure: Callable[[], float]) -> float:
+    def once(self, name: str, measure: Callable[[], list[float]]) -> list[float]:
         """Measure something and keep it: a run that goes on from beyond this point cannot measure it any more."""
         saved = self.checkpoint.load(name)
         if not saved:
-            saved = {"value": np.array(measure())}
+            saved = {"values": np.array(measure())}
             self.checkpoint.save(name, saved)
-        return float(saved["value"])
+        return saved["values"].tolist()
+
+    def judge_withheld(self, stage: str, make_volume: Callable[[], np.ndarray]) -> None:
+        """Hold a volume against the withheld views, just before they are given back."""
+
+        def measure() -> list[float]:
+            volume = make_volume()
+            fits = [number for index in self.acquisition.withheld for number in self.compare(volume, index)[1:]]
+            return [residual_rmse(self.acquisition, self.acquisition.withheld, self.grid, volume), *fits]
+
+        rmse, *fits = self.once(f"{stage}-withheld", measure)
+        self.judge(stage.rstrip("0123456789"), rmse)
+        self.withheld_fits = dict(zip(self.acquisition.withheld.tolist(), zip(fits[::2], fits[1::2], strict=True), strict=True))
+
+    def decide(self, coarse: tuple[np.ndarray, VoxelGrid]) -> str:
+        """Return the method that explains the withheld views better early on, both judged on images of half the resolution.
+
+        Where no view could be withheld, it is voxels, which need the least luck.
+        """
+        if not len(self.acquisition.withheld):
+            return "voxel"
+        self.splat_coarsely(coarse, self.config.seed)
+        cycles = min(DECISION_CYCLES, self.last_withheld_cycle)
+        volume = self.voxels(coarse, self.acquisition.training, cycles)
+        half, withheld = self.acquisition.binned(2), self.acquisition.withheld
+        (rmse,) = self.once("voxel-decision", lambda: [residual_rmse(half, withheld, self.grid, volume)])
+        self.candidates["voxel"] = self.judge("voxels", rmse)
+        return min(self.candidates, key=self.candidates.__getitem__)
 
     def coarse(self) -> tuple[np.ndarray, VoxelGrid]:
         """Reconstruct coarse voxels at four times, then at twice the spacing; show both."""
@@ -122,35 +166,55 @@ class _Run:
             grid = self.acquisition.grid(self.config.spacing_mm * factor)
             binned = self.acquisition.binned(self.acquisition.binning_for(self.config.spacing_mm * factor))
             start = np.zeros(grid.shape_kji, np.float32) if volume is None else resample(volume, previous, grid)
-            volume, previous = self.sart(f"coarse{factor}", binned, grid, start, SartSettings(cycles), (0.03 + 0.07 * level, 0.07)), grid
-            rmse = self.judge("coarse voxels", residual_rmse(binned, self.acquisition.withheld, grid, volume))
+            work = _SartWork(f"coarse{factor}", binned, grid, SartSettings(cycles), (0.03 + 0.07 * level, 0.07))
+            volume, previous = self.sart(work, start, self.acquisition.training, cycles), grid
+            self.judge("coarse voxels", residual_rmse(binned, self.acquisition.withheld, grid, volume))
             self.report(0.1 + 0.07 * level, "Coarse volume", (volume, self.lps(grid)))
-        self.candidates["voxel"] = rmse
         return volume, previous
 
-    def sart(self, stage, acquisition, grid, start, settings, span, withheld_until=None) -> np.ndarray:
-        """Run a series of SART cycles with progress and checkpoints; from cycle `withheld_until` on, with all views."""
-        saved = self.checkpoint.load(stage)
-        state = SartState(**{**saved, "momentum": float(saved["momentum"]), "cycle": int(saved["cycle"])}) if saved else SartState.of(start)
+    def sart(self, work: _SartWork, start: np.ndarray, indices: np.ndarray, until: int) -> np.ndarray:
+        """Run SART cycles up to `until` with progress and checkpoints, from where this work stands."""
+        state = self.sart_states.get(work.stage)
+        if state is None:
+            saved = self.checkpoint.load(work.stage)
+            numbers = {"momentum": float(saved["momentum"]), "cycle": int(saved["cycle"])} if saved else {}
+            state = SartState(**{**saved, **numbers}) if saved else SartState.of(start)
+            self.sart_states[work.stage] = state
 
         def after_cycle(now: SartState) -> None:
             arrays = {field.name: np.asarray(getattr(now, field.name)) for field in dataclasses.fields(now)}
-            self.checkpoint.save(stage, arrays, CHECKPOINT_SECONDS)
-            self.report(span[0] + span[1] * now.cycle / settings.cycles, f"Voxels at {grid.spacing_mm[0]:g} mm")
+            self.checkpoint.save(work.stage, arrays, CHECKPOINT_SECONDS)
+            begin, length = work.span
+            self.report(begin + length * now.cycle / work.settings.cycles, f"Voxels at {work.grid.spacing_mm[0]:g} mm")
 
-        with self.stage(stage):
-            arguments = (grid, state, settings, self.config.seed, after_cycle)
-            run_sart(acquisition, acquisition.training, *arguments, until=withheld_until)
-            if withheld_until is not None:
-                rmse = self.once(f"{stage}-withheld", lambda: residual_rmse(acquisition, acquisition.withheld, grid, state.volume))
-                self.judge(stage, rmse)
-                run_sart(acquisition, np.arange(len(self.views)), *arguments)
+        with self.stage(work.stage):
+            run_sart(work.acquisition, indices, work.grid, state, work.settings, self.config.seed, after_cycle, until)
         return state.volume
 
-    def splat_coarsely(self, coarse: tuple[np.ndarray, VoxelGrid]) -> FitState:
+    @property
+    def last_withheld_cycle(self) -> int:
+        """The voxel cycle after which the withheld views are given back."""
+        return max(1, round(WITHHELD_SHARE * self.effort.voxel_cycles))
+
+    def voxels(self, coarse: tuple[np.ndarray, VoxelGrid], indices: np.ndarray, until: int) -> np.ndarray:
+        """Run the voxel method's cycles at the final spacing up to `until`."""
+        begin = 0.47 if self.config.method == "auto" else 0.24  # coarse Gaussians were fitted before
+        work = _SartWork("voxel", self.acquisition, self.grid, SartSettings(self.effort.voxel_cycles), (begin, 0.9 - begin))
+        return self.sart(work, resample(*coarse, self.grid), indices, until)
+
+    def voxel(self, coarse: tuple[np.ndarray, VoxelGrid]) -> np.ndarray:
+        """Reconstruct voxels at the final spacing."""
+        volume = self.voxels(coarse, self.acquisition.training, self.last_withheld_cycle)
+        self.judge_withheld("voxel", lambda: volume)
+        return self.voxels(coarse, np.arange(len(self.views)), self.effort.voxel_cycles)
+
+    def splat_coarsely(self, coarse: tuple[np.ndarray, VoxelGrid], seed: int) -> FitState:
         """Fit Gaussians to images of half the resolution, and judge them there as the coarse voxels were."""
-        settings = FitSettings(self.effort.splat_steps)
-        saved = self.checkpoint.load("splat")
+        if seed in self.fits:
+            return self.fits[seed]
+        settings = self.fit_settings
+        saved = self.checkpoint.load(f"splat{seed}")
+        half, training, withheld = self.acquisition.binned(2), self.acquisition.training, self.acquisition.withheld
         if saved:
             state = FitState.from_arrays(saved, settings)
         else:
@@ -159,45 +223,53 @@ class _Run:
                 raise InputError(
                     "The X-rays show nothing within the region of interest.", "Move or enlarge the region, or check the poses."
                 )
-            gaussians = from_volume(volume, grid, self.effort.gaussians, np.random.default_rng(self.config.seed))
-            half, training = self.acquisition.binned(2), self.acquisition.training
+            gaussians = from_volume(volume, grid, self.effort.gaussians, np.random.default_rng(seed))
             images, mask = (torch.from_numpy(a[training]) for a in (half.attenuation, half.weights))
             fit_density(gaussians, Cameras.of(half.geometries)[training], images, photon_weights(images, mask))
             state = FitState.of(gaussians, settings)
-        self.fit(state, settings, settings.coarse_steps)
-        half, withheld = self.acquisition.binned(2), self.acquisition.withheld
-        rmse = self.once("splat-withheld", lambda: projection_rmse(half, withheld, state.gaussians))
-        self.candidates["splat"] = self.judge("coarse splats", rmse)
+        self.fit(state, training, round(DECISION_SHARE * settings.coarse_steps), seed)
+        (rmse,) = self.once(f"coarse{seed}-withheld", lambda: [projection_rmse(half, withheld, state.gaussians)])
+        self.candidates.setdefault("splat", self.judge("coarse splats", rmse))
+        self.fits[seed] = state
         return state
 
-    def fit(self, state: FitState, settings: FitSettings, until: int) -> None:
+    def fit(self, state: FitState, indices: np.ndarray, until: int, seed: int) -> None:
         """Fit Gaussians with progress and checkpoints."""
+        settings = self.fit_settings
+        number = seed - self.config.seed
 
         def after_step(now: FitState) -> None:
-            self.checkpoint.save("splat", now.arrays(), CHECKPOINT_SECONDS)
-            self.report(0.24 + 0.5 * now.step / settings.steps, "Gaussians")
+            self.checkpoint.save(f"splat{seed}", now.arrays(), CHECKPOINT_SECONDS)
+            self.report(0.24 + 0.5 * (number + now.step / settings.steps) / self.effort.fits, "Gaussians")
 
         with self.stage("splat"):
-            fit(self.acquisition, self.acquisition.training, state, settings, self.config.seed, until, after_step)
+            fit(self.acquisition, indices, state, settings, seed, until, after_step)
 
-    def splat_finely(self, state: FitState) -> np.ndarray:
-        """Fit the Gaussians to images of full resolution, voxelize and polish them."""
-        settings = FitSettings(self.effort.splat_steps)
-        self.fit(state, settings, settings.steps)
+    def splat(self, coarse: tuple[np.ndarray, VoxelGrid]) -> np.ndarray:
+        """Fit Gaussians to images of full resolution, voxelize and polish them.
+
+        Several fits from different random starts make different errors, which their mean lessens.
+        """
+        volumes = []
+        for seed in range(self.config.seed, self.config.seed + self.effort.fits):
+            state = self.splat_coarsely(coarse, seed)
+            given_back = round(WITHHELD_SHARE * self.effort.splat_steps)
+            self.fit(state, self.acquisition.training, given_back, seed)
+            self.judge_withheld(f"splats{seed}", lambda state=state: self.voxelized(state))
+            self.fit(state, np.arange(len(self.views)), self.effort.splat_steps, seed)
+            volumes.append(self.voxelized(state))
+            self.report(0.24 + 0.5 * len(volumes) / self.effort.fits, "Gaussians", (volumes[-1], self.lps(self.grid)))
+        volume = np.mean(volumes, axis=0)
+        with self.stage("polish"):
+            smooth(volume, self.grid)
+        settings = SartSettings(self.effort.polish_cycles, relaxation=0.5, last_relaxation=0.5, tv_mm=POLISH_TV_MM)
+        work = _SartWork("polish", self.acquisition, self.grid, settings, (0.75, 0.15))
+        return self.sart(work, volume, np.arange(len(self.views)), settings.cycles)
+
+    def voxelized(self, state: FitState) -> np.ndarray:
+        """Return the field of the Gaussians on the final grid."""
         with self.stage("voxelize"), torch.no_grad():
-            volume = voxelize(state.gaussians, self.grid).numpy()
-        self.judge("splats", residual_rmse(self.acquisition, self.acquisition.withheld, self.grid, volume))
-        self.report(0.75, "Gaussians", (volume, self.lps(self.grid)))
-        polish = SartSettings(self.effort.polish_cycles, relaxation=0.5, last_relaxation=0.3)
-        return self.sart("polish", self.acquisition, self.grid, volume, polish, (0.75, 0.15), 0)
-
-    def voxel(self, coarse: tuple[np.ndarray, VoxelGrid]) -> np.ndarray:
-        """Reconstruct voxels at the final spacing."""
-        start = resample(*coarse, self.grid)
-        settings = SartSettings(self.effort.voxel_cycles)
-        begin = 0.52 if self.config.method == "auto" else 0.3  # Gaussians were fitted before
-        span, withheld_until = (begin, 0.9 - begin), round(LAST_VOXEL_SHARE * settings.cycles)
-        return self.sart("voxel", self.acquisition, self.grid, start, settings, span, withheld_until)
+            return voxelize(state.gaussians, self.grid).numpy().copy()
 
     def ixgs(self) -> np.ndarray:
         """Run the published recipe."""
@@ -212,7 +284,8 @@ class _Run:
             fitted = fit_ixgs(self.acquisition, self.acquisition.training, *arguments)
             with torch.no_grad():
                 volume = voxelize(fitted, self.grid).numpy()
-        self.candidates["ixgs"] = self.judge("ixgs", residual_rmse(self.acquisition, self.acquisition.withheld, self.grid, volume))
+        self.judge_withheld("ixgs", lambda: volume)
+        self.candidates["ixgs"] = self.curve[-1].withheld_rmse
         return volume
 
     def lps(self, grid: VoxelGrid) -> VoxelGrid:
@@ -247,15 +320,21 @@ class _Run:
         """Project the volume into every view and compare; what lies beyond the region is taken from the measured side."""
         reprojections, fits = [], []
         for index, view in enumerate(self.views):
-            geometry, measured = self.acquisition.geometries[index], self.acquisition.attenuation[index]
-            mask = self.acquisition.weights[index] > 0
-            projected, _ = project_volume(volume, ViewOnGrid.of(geometry, self.grid))
-            peak = float(measured[mask].max(initial=1e-6))
-            similarity = ssim(projected, measured, peak, mask) if min(mask.shape) >= 11 else float("nan")
-            fits.append(ViewFit(view.name, index in self.acquisition.withheld, psnr_db(projected, measured, peak, mask), similarity))
-            factor = max(1, round(view.geometry.pixel_pitch_mm[0] ** -1 * geometry.pixel_pitch_mm[0]))
+            projected, psnr, similarity = self.compare(volume, index)
+            if index in self.withheld_fits:
+                psnr, similarity = self.withheld_fits[index]
+            fits.append(ViewFit(view.name, index in self.withheld_fits, psnr, similarity))
+            factor = round(self.acquisition.geometries[index].pixel_pitch_mm[0] / view.geometry.pixel_pitch_mm[0])
             reprojections.append(enlarged(projected, factor, view.attenuation.shape))
         return reprojections, fits
+
+    def compare(self, volume: np.ndarray, index: int) -> tuple[np.ndarray, float, float]:
+        """Return a volume's projection into a view, and its PSNR in dB and SSIM against the measured image."""
+        measured, mask = self.acquisition.attenuation[index], self.acquisition.weights[index] > 0
+        projected, _ = project_volume(volume, ViewOnGrid.of(self.acquisition.geometries[index], self.grid))
+        peak = float(measured[mask].max(initial=1e-6))
+        similarity = ssim(projected, measured, peak, mask) if min(mask.shape) >= 11 else float("nan")
+        return projected, psnr_db(projected, measured, peak, mask), similarity
 
     def grade(self, covered: np.ndarray, fits: list[ViewFit]) -> str:
         """Return `good` or `poor`, with a warning that says why it is poor."""

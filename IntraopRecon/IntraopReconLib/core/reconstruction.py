@@ -90,5 +90,3 @@ class Reconstruction:
     grade: str
     warnings: list[str]
     config: ReconstructionConfig = field(default_factory=ReconstructionConfig)
-
-

@@ -1,4 +1,4 @@
-"""Gaussians fitted to X-rays: Adam over several views a step, coarse images first."""
+"""Gaussians fitted to X-rays: Adam with Nesterov's momentum over several views a step, coarse images first."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from ..acquisition import Acquisition
+from IntraopReconLib.core.acquisition import Acquisition
+
 from .gaussians import Gaussians
-from .losses import photon_weights, weighted_mse
+from .losses import photon_weights, sharpened_mse, sharpening_gain, weighted_mse
 from .projector import Cameras, project
 
 
@@ -55,9 +56,10 @@ class FitState:
     @classmethod
     def of(cls, gaussians: Gaussians, settings: FitSettings) -> FitState:
         """Start from Gaussians."""
-        parameters = Gaussians(**{name: value.detach().requires_grad_() for name, value in gaussians.named().items()})
+        parameters = Gaussians(**{name: value.detach().clone().requires_grad_() for name, value in gaussians.named().items()})
         groups = [{"params": [p], "lr": rate} for p, rate in zip(parameters.named().values(), settings.rates, strict=True)]
-        return cls(parameters, torch.optim.Adam(groups, betas=settings.betas, eps=1e-15))
+        # the large decay gives Nesterov's momentum its full beta at once, instead of after some hundred steps
+        return cls(parameters, torch.optim.NAdam(groups, betas=settings.betas, eps=1e-15, momentum_decay=100.0))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return everything as arrays, for a checkpoint."""
@@ -101,7 +103,7 @@ def fit(
         until: Stop before this step.
         after_step: Called after each step; for progress, checkpoints and cancellation.
     """
-    levels = [Level.of(acquisition.binned(2)), Level.of(acquisition)]
+    levels = [Level.of(acquisition.binned(2), pixel=2), Level.of(acquisition)]
     low, high = (math.log(sigma) for sigma in settings.sigma_range_mm)
     for step, chosen in enumerate(_batches(indices, settings, seed)):
         if step < state.step:
@@ -112,7 +114,7 @@ def fit(
             group["lr"] = rate * settings.last_rate ** (step / settings.steps)
         level = levels[step >= settings.coarse_steps]
         projected = project(state.gaussians, level.cameras[chosen])
-        loss = weighted_mse(projected, level.images[chosen], level.weights[chosen])
+        loss = sharpened_mse(projected, level.images[chosen], level.weights[chosen], level.sharpening)
         state.optimizer.zero_grad()
         loss.backward()
         state.optimizer.step()
@@ -132,16 +134,24 @@ def projection_rmse(acquisition: Acquisition, indices: np.ndarray, gaussians: Ga
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """The views at one resolution, as tensors."""
+    """The views at one resolution, as tensors.
+
+    Attributes:
+        cameras: All views.
+        images, weights: [view, row, column].
+        sharpening: For `sharpened_mse`.
+    """
 
     cameras: Cameras
     images: torch.Tensor
     weights: torch.Tensor
+    sharpening: torch.Tensor
 
     @classmethod
-    def of(cls, acquisition: Acquisition) -> Level:
+    def of(cls, acquisition: Acquisition, pixel: int = 1) -> Level:
+        """Collect the views; `pixel` is how many times as wide the pixels are as the finest."""
         images, mask = torch.from_numpy(acquisition.attenuation), torch.from_numpy(acquisition.weights)
-        return cls(Cameras.of(acquisition.geometries), images, photon_weights(images, mask))
+        return cls(Cameras.of(acquisition.geometries), images, photon_weights(images, mask), sharpening_gain(*images.shape[1:], pixel))
 
 
 def _batches(indices: np.ndarray, settings: FitSettings, seed: int) -> Iterator[np.ndarray]:

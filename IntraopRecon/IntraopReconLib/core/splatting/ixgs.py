@@ -1,8 +1,8 @@
 """The published recipe, to compare with: random start, one view an iteration, L1 + SSIM + TV, adaptive density control.
 
 Source: IXGS, arXiv 2504.14699, which keeps R²-Gaussian's settings (arXiv 2405.20693, section 5.1 and supplement) but for the random start.
-Lengths are in units of the normalized volume [-1, 1]³, as published: half an edge of the box is one. One thing differs: densities and scales
-are activated by the exponential here, by softplus and a bounded sigmoid there.
+Lengths are in units of the normalized volume [-1, 1]³, as published: half an edge of the box is one. One thing differs: densities and
+scales are activated by the exponential here, by softplus and a bounded sigmoid there.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from IntraopReconLib.core.acquisition import Acquisition
 from SparseAnatomyLib.grid import VoxelGrid
 
-from ..acquisition import Acquisition
 from .densify import clone, prune, split
-from .fit import FitSettings, FitState, Level
+from .fit import FitState, Level
 from .gaussians import Gaussians
 from .losses import ssim, total_variation, weighted_l1
 from .projector import project
@@ -80,7 +80,8 @@ def fit_ixgs(
     """
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     unit_mm = float(acquisition.extent_mm.max()) / 2
-    state = FitState.of(gaussians, FitSettings(settings.iterations, betas=(0.9, 0.999)))
+    gaussians = Gaussians(**{name: value.detach().requires_grad_() for name, value in gaussians.named().items()})
+    state = FitState(gaussians, torch.optim.Adam([{"params": [parameter]} for parameter in gaussians.named().values()], eps=1e-15))
     level = Level.of(acquisition)
     peak = float(level.images.max())
     gradients, visits = torch.zeros(len(gaussians)), 0

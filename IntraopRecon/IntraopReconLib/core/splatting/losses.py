@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d
 
+SHARPENING = 50.0
+SHARPENING_POWER = 1.4
 _SSIM_WINDOW_PX = 11
 _SSIM_SIGMA_PX = 1.5
 
@@ -15,13 +17,45 @@ def weighted_mse(projected: Tensor, measured: Tensor, weights: Tensor) -> Tensor
     return (weights * (projected - measured) ** 2).sum() / weights.sum().clamp(min=1e-9)
 
 
+def sharpened_mse(projected: Tensor, measured: Tensor, weights: Tensor, sharpening: Tensor) -> Tensor:
+    """Return the mean square of the weighted difference of images [view, row, column], its frequencies amplified.
+
+    Projection blurs: what a Gaussian gets back of its own error falls with the frequency, so that fine detail is learned last. Amplifying
+    the residual much as the ramp filter of filtered backprojection does evens that out, and the same steps go further.
+
+    Args:
+        projected, measured, weights: [view, row, column].
+        sharpening: Power gain by frequency, as `sharpening_gain` gives it for images of this size.
+    """
+    spectrum = torch.fft.rfft2(weights.sqrt() * (projected - measured), norm="ortho")
+    return (sharpening * (spectrum.real**2 + spectrum.imag**2)).sum() / projected.numel()
+
+
+def sharpening_gain(rows: int, columns: int, pixel: float) -> Tensor:
+    """Return the gain by frequency of `sharpened_mse`, [rows, columns // 2 + 1]: 1 for a flat residual, growing to SHARPENING + 1.
+
+    Args:
+        rows, columns: Of the images.
+        pixel: Width of their pixels in pixels of the finest images, whose highest frequency the growth is measured by.
+    """
+    vertical, horizontal = torch.fft.fftfreq(rows)[:, None] / pixel, torch.fft.rfftfreq(columns)[None] / pixel
+    gain = 1 + SHARPENING * (2 * torch.hypot(vertical, horizontal)) ** SHARPENING_POWER
+    halves = torch.full((columns // 2 + 1,), 2.0)  # the half spectrum stands for the other half too, but for these columns:
+    halves[0] = 1.0
+    if columns % 2 == 0:
+        halves[-1] = 1.0
+    return gain * halves
+
+
 def weighted_l1(projected: Tensor, measured: Tensor, weights: Tensor) -> Tensor:
     """Return the weighted mean absolute difference of images [view, row, column]."""
     return (weights * (projected - measured).abs()).sum() / weights.sum().clamp(min=1e-9)
 
 
 def photon_weights(attenuation: Tensor, mask: Tensor) -> Tensor:
-    """Return pixel weights by the inverse variance of their noise: photons fall as exp(-attenuation), and the variance of a logarithm is 1 / photons.
+    """Return pixel weights by the inverse variance of their noise.
+
+    Photons fall as exp(-attenuation), and the variance of their logarithm is one over their number.
 
     Args:
         attenuation, mask: [view, row, column].

@@ -101,12 +101,26 @@ def run_sart(
             residual = acquisition.weights[index] * (acquisition.attenuation[index] - projected) * (lengths > 0)
             add_backprojection(ahead, np.float32(relaxation) * residual / np.maximum(lengths, least_length), views[index])
             np.maximum(ahead, 0, out=ahead)
-        peak = float(np.percentile(ahead[::2, ::2, ::2], PEAK_PERCENTILE))
-        denoise(ahead, relaxation * settings.tv_mm * peak / float(grid.spacing_mm[0]), state.dual, settings.tv_iterations)
+        smooth(ahead, grid, relaxation * settings.tv_mm, state.dual, settings.tv_iterations)
         state.previous, state.volume = state.volume, ahead
         state.cycle += 1
         after_cycle(state)
     return state.volume
+
+
+def smooth(volume: np.ndarray, grid: VoxelGrid, tv_mm: float = 0.02, dual: np.ndarray | None = None, iterations: int = 20) -> None:
+    """Take noise off a volume by total variation, in place.
+
+    Args:
+        volume: float32 [k, j, i].
+        grid: Of the volume.
+        tv_mm: As in `SartSettings`.
+        dual: As for `denoise`; None to start anew.
+        iterations: Denoising steps.
+    """
+    peak = float(np.percentile(volume[::2, ::2, ::2], PEAK_PERCENTILE))
+    start = np.zeros((3, *volume.shape), np.float32) if dual is None else dual
+    denoise(volume, tv_mm * peak / float(grid.spacing_mm[0]), start, iterations)
 
 
 def _extrapolated(state: SartState) -> np.ndarray:
