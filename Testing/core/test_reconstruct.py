@@ -305,7 +305,7 @@ def test_damaged_checkpoints_mean_starting_over(views, tmp_path, content, monkey
     monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
     whole = reconstruct(views, _config(method="auto"), checkpoint=tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert {"coarse4.npz", "coarse2.npz", "splat.npz"} <= set(names)
+    assert {"coarse4.npz", "coarse2.npz", "splat0.npz", "voxel.npz"} <= set(names)
     for name in names:
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-40] if content is None else content)
     again = reconstruct(views, _config(method="auto"), checkpoint=tmp_path)

@@ -39,6 +39,13 @@ class Host:
             time.sleep(0.01)
         raise AssertionError(f"No answer; only {self.events[-10:]}.")
 
+    def kill(self):
+        """Kill the worker, and poll until its death is noticed: only then does the next request go to a new one."""
+        os.kill(self.worker.pid, signal.SIGKILL)
+        while self.worker.isRunning:
+            self.worker.poll()
+            time.sleep(0.01)
+
     def reconstruct(self, case, out, config=None):
         return self.worker.request("reconstruct", case=str(case), out=str(out), config=(config or CONFIG).to_json())
 
@@ -111,7 +118,7 @@ def test_cancel_ends_the_run_and_nothing_but_the_checkpoint_is_left(host, case, 
 def test_a_killed_run_is_resumed_and_gives_a_whole_result(host, case, tmp_path, fraction):
     id = host.reconstruct(case, tmp_path / "out")
     host.wait(id, lambda event: event["event"] == "progress" and event["fraction"] >= fraction)
-    os.kill(host.worker.pid, signal.SIGKILL)
+    host.kill()
     answer = host.wait(id)
     if answer["event"] == "failure":  # otherwise it was done just before
         assert answer["kind"] == "resource" and "checkpoint" in answer["remedy"]
@@ -125,7 +132,7 @@ def test_a_killed_run_is_resumed_and_gives_a_whole_result(host, case, tmp_path, 
 def test_a_damaged_checkpoint_costs_time_and_no_more(host, case, tmp_path, content):
     id = host.reconstruct(case, tmp_path / "out")
     host.wait(id, lambda event: event["event"] == "progress" and event["fraction"] > 0.6)
-    os.kill(host.worker.pid, signal.SIGKILL)
+    host.kill()
     host.wait(id)
     damaged = [path for path in (job_folder(tmp_path / "out") / "checkpoint").rglob("*") if path.is_file()]
     for path in damaged:

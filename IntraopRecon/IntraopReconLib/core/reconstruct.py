@@ -88,7 +88,8 @@ class _Run:
     """One reconstruction under way: its data, its clock and what it has found out so far."""
 
     def __init__(self, views: Sequence[MeasuredView], config: ReconstructionConfig, report: Report, checkpoint: Checkpoint) -> None:
-        self.views, self.config, self.report, self.checkpoint = views, config, report, checkpoint
+        self.views, self.config, self.checkpoint = views, config, checkpoint
+        self.tell, self.told = report, 0.0
         self.effort: Effort = EFFORTS[config.quality]
         self.started = time.perf_counter()
         self.seconds: dict[str, float] = {}
@@ -100,17 +101,22 @@ class _Run:
         self.sart_states: dict[str, SartState] = {}
         sigma_range = (LEAST_SIGMA_VOXELS * config.spacing_mm, LARGEST_SIGMA_VOXELS * config.spacing_mm)
         self.fit_settings = FitSettings(self.effort.splat_steps, sigma_range_mm=sigma_range)
-        report(0.0, "Preparing the X-rays")
+        self.report(0.0, "Preparing the X-rays")
         region = config.region or default_region([view.geometry for view in views])
         measured = prepare(views, region, config.seed)
         finest = measured.binned(measured.binning_for(config.spacing_mm))
         with self.stage("outside"):
-            self.acquisition, share = without_outside(finest, config.seed, lambda f: report(0.03 * f, "Looking beyond the region"))
+            self.acquisition, share = without_outside(finest, config.seed, lambda f: self.report(0.03 * f, "Looking beyond the region"))
         if share is not None and share > 0.25:
             self.warnings.append(
                 f"{share:.0%} of what the X-rays show lies beyond the region of interest; a larger region is more accurate."
             )
         self.grid = self.acquisition.grid(config.spacing_mm)
+
+    def report(self, fraction: float, message: str, preview: tuple[np.ndarray, VoxelGrid] | None = None) -> None:
+        """Tell how far the run is, never less than before: `auto` works ahead on the method that it then leaves."""
+        self.told = max(self.told, fraction)
+        self.tell(self.told, message, preview)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -285,7 +291,6 @@ class _Run:
             with torch.no_grad():
                 volume = voxelize(fitted, self.grid).numpy()
         self.judge_withheld("ixgs", lambda: volume)
-        self.candidates["ixgs"] = self.curve[-1].withheld_rmse
         return volume
 
     def lps(self, grid: VoxelGrid) -> VoxelGrid:
@@ -295,6 +300,7 @@ class _Run:
     def finish(self, volume: np.ndarray, method: str) -> Reconstruction:
         """Project the volume into all views, see what they constrain, and grade."""
         self.report(0.92, "Checking the volume against the X-rays")
+        self.candidates.setdefault(method, self.curve[-1].withheld_rmse)
         with self.stage("coverage"):
             covered = coverage(self.acquisition, self.grid)
         with self.stage("reprojection"):
