@@ -26,7 +26,7 @@ from .scenes import REPOSITORY, STANDING, data_folder, load_scene, save_scene
 
 RESULTS = REPOSITORY / "Testing" / "benchmarks" / "results"
 PARTS = ("scenes", "generalization", "cost")
-GENERALIZATION_CONTENDERS = ("RTK SART 6", "RTK SART 12", "splat standard", "voxel standard", "auto standard")
+GENERALIZATION_CONTENDERS = ("RTK SART 12", "splat standard", "voxel standard", "auto standard")
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from SparseAnatomyLib.devices import choose_device
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.metrics import psnr_db, ssim
@@ -35,6 +36,7 @@ from .xrays.radiograph import MeasuredView
 POOR_BELOW_VIEWS = 10
 POOR_BELOW_COVERAGE = 0.35
 POOR_ABOVE_RESIDUAL = 0.35  # of the spread of the withheld images
+WORTH_A_WARNING = 0.25  # of all attenuation lies beyond the region
 IXGS_GAUSSIANS = 50_000
 CHECKPOINT_SECONDS = 2.0
 WITHHELD_SHARE = 0.8  # of the last stage's work is done before the withheld views are given back
@@ -63,6 +65,7 @@ def reconstruct(
 
     Raises:
         InputError: Views or region will not do; the message says which and why.
+        ResourceError: The device is not to be had.
         Cancelled: From `report`.
     """
     run = _Run(views, config, report, Checkpoint(checkpoint))
@@ -101,13 +104,14 @@ class _Run:
         self.sart_states: dict[str, SartState] = {}
         sigma_range = (LEAST_SIGMA_VOXELS * config.spacing_mm, LARGEST_SIGMA_VOXELS * config.spacing_mm)
         self.fit_settings = FitSettings(self.effort.splat_steps, sigma_range_mm=sigma_range)
+        self.kernel = choose_device(config.device).kernel
         self.report(0.0, "Preparing the X-rays")
         region = config.region or default_region([view.geometry for view in views])
         measured = prepare(views, region, config.seed)
         finest = measured.binned(measured.binning_for(config.spacing_mm))
         with self.stage("outside"):
             self.acquisition, share = without_outside(finest, config.seed, lambda f: self.report(0.03 * f, "Looking beyond the region"))
-        if share is not None and share > 0.25:
+        if share > WORTH_A_WARNING:
             self.warnings.append(
                 f"{share:.0%} of what the X-rays show lies beyond the region of interest; a larger region is more accurate."
             )
@@ -275,7 +279,7 @@ class _Run:
     def voxelized(self, state: FitState) -> np.ndarray:
         """Return the field of the Gaussians on the final grid."""
         with self.stage("voxelize"), torch.no_grad():
-            return voxelize(state.gaussians, self.grid).numpy().copy()
+            return voxelize(state.gaussians, self.grid, self.kernel).numpy().copy()
 
     def ixgs(self) -> np.ndarray:
         """Run the published recipe."""
