@@ -41,9 +41,8 @@ def _rtk(function: str, *arguments: int) -> Callable[[Scene], Outcome]:
 
 def _ours(method: str, quality: str) -> Callable[[Scene], Outcome]:
     def reconstruct_scene(scene: Scene) -> Outcome:
-        from IntraopReconLib.core.reconstruct import reconstruct
-
         from IntraopReconLib.core.config import ReconstructionConfig
+        from IntraopReconLib.core.reconstruct import reconstruct
         from IntraopReconLib.core.reconstruction import silent
 
         config = ReconstructionConfig(

@@ -38,7 +38,7 @@ class ViewFit:
 
     Attributes:
         name: The view's name.
-        withheld: Whether the view was kept out of the reconstruction to judge it.
+        withheld: Whether the view was kept out until the last steps, to judge the volume; its figures are from before it entered.
         psnr_db: Of the reprojection against the measured attenuation, inside the mask; peak = the view's measured maximum.
         ssim: Of the same.
     """
