@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -227,7 +228,8 @@ def test_the_module_is_a_command_with_an_exit_code(tmp_path):
 def test_control_c_cancels_and_leaves_nothing_half_done(tmp_path):
     write_ball_ct(tmp_path / "ct.nrrd")
     command = [sys.executable, "-m", "IntraopReconLib.cli", "simulate", tmp_path / "ct.nrrd", "--out", tmp_path / "case"]
-    process = subprocess.Popen([*command, "--views", "500"], env=environment(), stderr=subprocess.PIPE, text=True)
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background is started deaf to it
+    process = subprocess.Popen([*command, "--views", "500"], env=environment(), stderr=subprocess.PIPE, text=True, preexec_fn=listen)
     try:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob(".case-*")):

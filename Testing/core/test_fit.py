@@ -10,7 +10,8 @@ import phantom_scene
 import pytest
 import torch
 
-from IntraopReconLib.core.splatting.fit import FitSettings, FitState, fit, projection_rmse
+from IntraopReconLib.core.config import FitSettings
+from IntraopReconLib.core.splatting.fit import FitState, fit, projection_rmse
 from IntraopReconLib.core.splatting.initialise import fit_density, from_volume
 from IntraopReconLib.core.splatting.projector import Cameras
 from IntraopReconLib.core.splatting.voxelizer import voxelize

@@ -9,10 +9,11 @@ import phantom_scene
 import pytest
 import torch
 
+from IntraopReconLib.core.config import IxgsSettings
 from IntraopReconLib.core.splatting import ixgs
 from IntraopReconLib.core.splatting.fit import projection_rmse
 from IntraopReconLib.core.splatting.initialise import at_random
-from IntraopReconLib.core.splatting.ixgs import IxgsSettings, fit_ixgs
+from IntraopReconLib.core.splatting.ixgs import fit_ixgs
 from SparseAnatomyLib.errors import Cancelled
 
 FAST = {"first_rates": (2e-3, 3e-2, 1e-2, 1e-1), "tv_voxels": 8}

@@ -10,8 +10,9 @@ import pytest
 from phantom_scene import BEYOND, PHANTOM, REGION
 
 from IntraopReconLib.core.acquisition import prepare
+from IntraopReconLib.core.config import SartSettings
 from IntraopReconLib.core.outside import enlarged, without_outside
-from IntraopReconLib.core.voxels.sart import SartSettings, SartState, run_sart
+from IntraopReconLib.core.voxels.sart import SartState, run_sart
 
 
 @pytest.fixture(scope="module")

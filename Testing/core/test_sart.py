@@ -10,7 +10,8 @@ import pytest
 from phantom_scene import REGION
 
 from IntraopReconLib.core.acquisition import prepare
-from IntraopReconLib.core.voxels.sart import SartSettings, SartState, residual_rmse, run_sart
+from IntraopReconLib.core.config import SartSettings
+from IntraopReconLib.core.voxels.sart import SartState, residual_rmse, run_sart
 from SparseAnatomyLib.errors import Cancelled
 
 SPACING_MM = 4.0

@@ -83,6 +83,85 @@ EFFORTS: dict[str, Effort] = {
 
 
 @dataclass(frozen=True)
+class SartSettings:
+    """How cycles go.
+
+    Attributes:
+        cycles: Number of cycles.
+        relaxation: Of the first cycle.
+        last_relaxation: Of the last cycle; in between linear.
+        tv_mm: Weight of the total variation in mm, relative to the peak of the volume.
+        tv_iterations: Denoising steps a cycle.
+    """
+
+    cycles: int
+    relaxation: float = 1.0
+    last_relaxation: float = 0.6
+    tv_mm: float = 0.02
+    tv_iterations: int = 10
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How Gaussians are fitted.
+
+    Attributes:
+        steps: Number of optimizer steps.
+        views_per_step: Views that one step sees.
+        coarse_share: Share of the steps on images of half the resolution.
+        rates: Adam's first step sizes, in the order of `Gaussians.named()`: mm, log, unit quaternion, log. They are some fifty times
+            those of R²-Gaussian, which a start from a coarse volume allows, and which turn thousands of steps into hundreds.
+        last_rate: Share of the rates that the last step has.
+        betas: Adam's memory.
+        sigma_range_mm: Standard deviations are kept within.
+    """
+
+    steps: int
+    views_per_step: int = 4
+    coarse_share: float = 0.55
+    rates: tuple[float, float, float, float] = (1.0, 0.1, 0.1, 0.2)
+    last_rate: float = 0.1
+    betas: tuple[float, float] = (0.8, 0.95)
+    sigma_range_mm: tuple[float, float] = (0.5, 8.0)
+
+    @property
+    def coarse_steps(self) -> int:
+        """Steps on images of half the resolution."""
+        return round(self.coarse_share * self.steps)
+
+
+@dataclass(frozen=True)
+class IxgsSettings:
+    """The published settings.
+
+    Attributes:
+        iterations: Single-view iterations.
+        first_rates, last_rates: Adam's step sizes in the order of `Gaussians.named()`, means in units of the normalized volume.
+        ssim_weight, tv_weight: Weights beside the L1 loss.
+        tv_voxels: Edge of the random subvolume whose total variation counts, at the voxel pitch of the result.
+        densify_from, densify_every, densify_until_share: When the density is controlled, in iterations and as a share of them.
+        gradient_threshold: Mean gradient by the mean, above which a Gaussian is cloned or split, in normalized units.
+        split_scale: Widths above are split, below cloned, in normalized units.
+        least_density: Fainter Gaussians are removed, in normalized units.
+        most_gaussians: No growth beyond.
+    """
+
+    iterations: int
+    first_rates: tuple[float, float, float, float] = (2e-4, 5e-3, 1e-3, 1e-2)
+    last_rates: tuple[float, float, float, float] = (2e-5, 5e-4, 1e-4, 1e-3)
+    ssim_weight: float = 0.25
+    tv_weight: float = 0.05
+    tv_voxels: int = 32
+    densify_from: int = 500
+    densify_every: int = 100
+    densify_until_share: float = 0.5
+    gradient_threshold: float = 5e-5
+    split_scale: float = 0.1
+    least_density: float = 1e-5
+    most_gaussians: int = 100_000
+
+
+@dataclass(frozen=True)
 class SimulationConfig:
     """How X-rays are simulated from CT.
 

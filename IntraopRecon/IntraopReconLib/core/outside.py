@@ -9,8 +9,9 @@ import numpy as np
 from scipy.ndimage import zoom
 
 from .acquisition import Acquisition
+from .config import SartSettings
 from .voxels.projection import ViewOnGrid, project_volume
-from .voxels.sart import SartSettings, SartState, run_sart
+from .voxels.sart import SartState, run_sart
 
 MARGIN = 2.0  # edge of the box that is looked at, over that of the region
 VOXELS_ALONG = 56

@@ -18,19 +18,19 @@ from SparseAnatomyLib.metrics import psnr_db, ssim
 
 from .acquisition import Acquisition, prepare
 from .checkpoint import Checkpoint
-from .config import EFFORTS, Effort, ReconstructionConfig
+from .config import EFFORTS, Effort, FitSettings, IxgsSettings, ReconstructionConfig, SartSettings
 from .coverage import coverage, default_region
 from .outside import enlarged, without_outside
 from .reconstruction import CurvePoint, Reconstruction, Report, ViewFit, silent
-from .splatting.fit import FitSettings, FitState, fit, projection_rmse
+from .splatting.fit import FitState, fit, projection_rmse
 from .splatting.initialise import at_random, fit_density, from_volume
-from .splatting.ixgs import IxgsSettings, fit_ixgs
+from .splatting.ixgs import fit_ixgs
 from .splatting.losses import photon_weights
 from .splatting.projector import Cameras
 from .splatting.voxelizer import voxelize
 from .voxels.projection import ViewOnGrid, project_volume
 from .voxels.resampling import resample
-from .voxels.sart import SartSettings, SartState, residual_rmse, run_sart, smooth
+from .voxels.sart import SartState, residual_rmse, run_sart, smooth
 from .xrays.radiograph import MeasuredView
 
 POOR_BELOW_VIEWS = 10

@@ -10,39 +10,11 @@ import numpy as np
 import torch
 
 from IntraopReconLib.core.acquisition import Acquisition
+from IntraopReconLib.core.config import FitSettings
 
 from .gaussians import Gaussians
 from .losses import photon_weights, sharpened_mse, sharpening_gain, weighted_mse
 from .projector import Cameras, project
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """How Gaussians are fitted.
-
-    Attributes:
-        steps: Number of optimizer steps.
-        views_per_step: Views that one step sees.
-        coarse_share: Share of the steps on images of half the resolution.
-        rates: Adam's first step sizes, in the order of `Gaussians.named()`: mm, log, unit quaternion, log. They are some fifty times
-            those of R²-Gaussian, which a start from a coarse volume allows, and which turn thousands of steps into hundreds.
-        last_rate: Share of the rates that the last step has.
-        betas: Adam's memory.
-        sigma_range_mm: Standard deviations are kept within.
-    """
-
-    steps: int
-    views_per_step: int = 4
-    coarse_share: float = 0.55
-    rates: tuple[float, float, float, float] = (1.0, 0.1, 0.1, 0.2)
-    last_rate: float = 0.1
-    betas: tuple[float, float] = (0.8, 0.95)
-    sigma_range_mm: tuple[float, float] = (0.5, 8.0)
-
-    @property
-    def coarse_steps(self) -> int:
-        """Steps on images of half the resolution."""
-        return round(self.coarse_share * self.steps)
 
 
 @dataclass

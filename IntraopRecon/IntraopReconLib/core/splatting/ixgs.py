@@ -8,12 +8,12 @@ scales are activated by the exponential here, by softplus and a bounded sigmoid 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from IntraopReconLib.core.acquisition import Acquisition
+from IntraopReconLib.core.config import IxgsSettings
 from SparseAnatomyLib.grid import VoxelGrid
 
 from .densify import clone, prune, split
@@ -22,37 +22,6 @@ from .gaussians import Gaussians
 from .losses import ssim, total_variation, weighted_l1
 from .projector import project
 from .voxelizer import voxelize
-
-
-@dataclass(frozen=True)
-class IxgsSettings:
-    """The published settings.
-
-    Attributes:
-        iterations: Single-view iterations.
-        first_rates, last_rates: Adam's step sizes in the order of `Gaussians.named()`, means in units of the normalized volume.
-        ssim_weight, tv_weight: Weights beside the L1 loss.
-        tv_voxels: Edge of the random subvolume whose total variation counts, at the voxel pitch of the result.
-        densify_from, densify_every, densify_until_share: When the density is controlled, in iterations and as a share of them.
-        gradient_threshold: Mean gradient by the mean, above which a Gaussian is cloned or split, in normalized units.
-        split_scale: Widths above are split, below cloned, in normalized units.
-        least_density: Fainter Gaussians are removed, in normalized units.
-        most_gaussians: No growth beyond.
-    """
-
-    iterations: int
-    first_rates: tuple[float, float, float, float] = (2e-4, 5e-3, 1e-3, 1e-2)
-    last_rates: tuple[float, float, float, float] = (2e-5, 5e-4, 1e-4, 1e-3)
-    ssim_weight: float = 0.25
-    tv_weight: float = 0.05
-    tv_voxels: int = 32
-    densify_from: int = 500
-    densify_every: int = 100
-    densify_until_share: float = 0.5
-    gradient_threshold: float = 5e-5
-    split_scale: float = 0.1
-    least_density: float = 1e-5
-    most_gaussians: int = 100_000
 
 
 def fit_ixgs(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from IntraopReconLib.core.acquisition import Acquisition
+from IntraopReconLib.core.config import SartSettings
 from SparseAnatomyLib.grid import VoxelGrid
 
 from .projection import ViewOnGrid, add_backprojection, project_volume
@@ -44,25 +45,6 @@ class SartState:
     def of(cls, volume: np.ndarray) -> SartState:
         """Start from a volume."""
         return cls(volume.astype(np.float32), volume.astype(np.float32), np.zeros((3, *volume.shape), np.float32))
-
-
-@dataclass(frozen=True)
-class SartSettings:
-    """How cycles go.
-
-    Attributes:
-        cycles: Number of cycles.
-        relaxation: Of the first cycle.
-        last_relaxation: Of the last cycle; in between linear.
-        tv_mm: Weight of the total variation in mm, relative to the peak of the volume.
-        tv_iterations: Denoising steps a cycle.
-    """
-
-    cycles: int
-    relaxation: float = 1.0
-    last_relaxation: float = 0.6
-    tv_mm: float = 0.02
-    tv_iterations: int = 10
 
 
 def run_sart(
