@@ -1,0 +1,1 @@
+"""Complete shapes from a few outlined slices, by meta-learned implicit neural representations."""

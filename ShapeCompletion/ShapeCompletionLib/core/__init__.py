@@ -1,0 +1,1 @@
+"""The computation: numpy and torch, no Slicer, no JSON protocol, no printing."""

@@ -1,0 +1,90 @@
+"""The card beside each prior: what it was trained on, how, and how well it does. Reading one needs no torch, so that the panel can list them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from SparseAnatomyLib.errors import InputError
+
+CARD_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PriorCard:
+    """What is known of a prior; stands as `NAME.json` beside `NAME.pt`.
+
+    Attributes:
+        name: Such as "vertebra".
+        title: For people, such as "Vertebra (thoracolumbar)".
+        trained_on: Sentences: what, how many shapes of how many patients, from where.
+        licence: Of the weights, with the attribution that it asks for.
+        extent_mm: Edge length of the cube that the prior looks at.
+        sha256: Of the weights' file.
+        seconds: How long the training took, CPU time.
+        steps: Optimization steps of the training.
+        command: The command that trained it.
+        figures: Measured on patients that it was not trained on; by layout, then by measure.
+    """
+
+    name: str
+    title: str
+    trained_on: str
+    licence: str
+    extent_mm: float
+    sha256: str
+    seconds: float
+    steps: int
+    command: str
+    figures: dict[str, Any] = field(default_factory=dict)
+    version: int = CARD_VERSION
+
+    def to_json(self) -> str:
+        """Return the file's text."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+
+def read_card(path: Path) -> PriorCard:
+    """Read a card.
+
+    Raises:
+        InputError: It is missing, damaged or of another version.
+    """
+    remedy = "Copy the prior's .pt file together with the .json file of the same name, or train it again."
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        card = PriorCard(**data)
+    except OSError as error:
+        raise InputError(f"The prior's card {path} cannot be read.", remedy) from error
+    except (ValueError, TypeError) as error:
+        raise InputError(f"The prior's card {path} is damaged.", remedy) from error
+    if card.version != CARD_VERSION:
+        raise InputError(f"The prior's card {path} is of version {card.version}, this program reads {CARD_VERSION}.", remedy)
+    return card
+
+
+def priors_folder() -> Path:
+    """Return the folder of the priors that ship, in the repository or in the installed extension.
+
+    Raises:
+        InputError: It is not there.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for root in (package.parents[1], package.parent):
+        folder = root / "Resources" / "Priors"
+        if folder.is_dir():
+            return folder
+    raise InputError("The shape priors are not installed.", "Install the extension again, or run from a checkout of the repository.")
+
+
+def available_priors() -> list[PriorCard]:
+    """Return the cards of the priors that ship, by name; damaged ones are left out."""
+    cards = []
+    for path in sorted(priors_folder().glob("*.json")):
+        try:
+            cards.append(read_card(path))
+        except InputError:
+            continue
+    return cards
