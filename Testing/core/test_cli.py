@@ -172,7 +172,7 @@ def fake_demo(monkeypatch, case):
 
 def test_the_demo_says_where_everything_is(capsys, fake_demo, tmp_path):
     pytest.importorskip("slicer", reason="the scene needs slicer-core")
-    from IntraopReconLib.host.Snapshot import offscreenProblem
+    from SparseAnatomyLib.host.Snapshot import offscreenProblem
 
     code, out, err = run(capsys, "demo", "--out", tmp_path / "out")
     assert code == 0

@@ -18,16 +18,18 @@ from vtk.util.numpy_support import vtk_to_numpy
 from IntraopReconLib.host import Snapshot
 from IntraopReconLib.host.ReconLogic import ReconLogic
 from IntraopReconLib.host.ResultNodes import UNKNOWN_COLOR
-from IntraopReconLib.host.SliceViews import FRAME
-from IntraopReconLib.host.Snapshot import PictureSize, pictureResult, pictureScene
+from IntraopReconLib.host.Snapshot import pictureResult, pictureScene
 from SparseAnatomyLib.errors import InputError, ResourceError
 from SparseAnatomyLib.host import Nodes
+from SparseAnatomyLib.host import Snapshot as Drawing
 from SparseAnatomyLib.host.HeadlessScene import HeadlessScene
+from SparseAnatomyLib.host.SliceViews import FRAME
+from SparseAnatomyLib.host.Snapshot import PictureSize
 
 TITLES = ["Bone", "Bone with X-ray setup", "Axial slice", "Coronal slice", "Sagittal slice"]
 SIZE = PictureSize((400, 300), 300)
 
-needs_opengl = pytest.mark.skipif(bool(Snapshot.offscreenProblem()), reason=Snapshot.offscreenProblem() or "can draw")
+needs_opengl = pytest.mark.skipif(bool(Drawing.offscreenProblem()), reason=Drawing.offscreenProblem() or "can draw")
 
 
 @pytest.fixture(scope="module")
@@ -149,13 +151,13 @@ def test_bone_preset_draws_bone(tmp_path):
 
 
 def test_no_opengl_is_one_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(Snapshot, "_PROBE", "raise SystemExit(1)")
-    Snapshot._probe.cache_clear()
+    monkeypatch.setattr(Drawing, "_PROBE", "raise SystemExit(1)")
+    Drawing._probe.cache_clear()
     try:
         with pytest.raises(ResourceError, match="no off-screen OpenGL") as caught:
             pictureResult(write_result_folder(tmp_path / "balls"), tmp_path / "out")
     finally:
-        Snapshot._probe.cache_clear()
+        Drawing._probe.cache_clear()
     assert "libosmesa6" in caught.value.remedy
     assert not (tmp_path / "out").exists()
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK
 
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.geometry import XrayView
 from SparseAnatomyLib.grid import VoxelGrid
+from SparseAnatomyLib.host import ResultFiles
 from SparseAnatomyLib.host.Nodes import Box
-from SparseAnatomyLib.mesh import TriangleMesh, read_vtp
+from SparseAnatomyLib.mesh import TriangleMesh
 
 _REMEDY = "Reconstruct the case again."
 _GEOMETRY = ("source_lps_mm", "detector_origin_lps_mm", "column_step_lps_mm", "row_step_lps_mm", "size_px")
@@ -76,36 +75,21 @@ def readResult(folder: Path) -> Result:
         raise InputError(f"There is no result folder {folder}.", "Choose a folder that a reconstruction has written.")
     volume, grid = readVolume(folder / "volume.nrrd")
     coverage, coverageGrid = readVolume(folder / "coverage.nrrd")
-    if coverage.shape != volume.shape or not np.allclose(grid.lps_from_ijk, coverageGrid.lps_from_ijk, atol=1e-3):
-        raise InputError(f"{folder / 'coverage.nrrd'} and volume.nrrd do not belong together: their voxels lie elsewhere.", _REMEDY)
-    report = _readReport(folder / "report.json")
+    ResultFiles.requireSameGrid(folder / "coverage.nrrd", coverageGrid, "volume.nrrd", grid, _REMEDY)
+    report = ResultFiles.readReport(folder / "report.json", _REMEDY)
     try:
         threshold = float(report["bone"]["threshold_per_mm"])
         region = _regionBox(report["settings"].get("region"), grid)
         grade, warnings = str(report["grade"]), [str(text) for text in report["warnings"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{folder / 'report.json'} is incomplete or damaged.", _REMEDY) from error
-    return Result(
-        grid, volume, coverage, _readMesh(folder / "bone.vtp"), threshold, readXrays(folder / "views.npz"), region, grade, warnings
-    )
+    mesh = ResultFiles.readMesh(folder / "bone.vtp", _REMEDY)
+    return Result(grid, volume, coverage, mesh, threshold, readXrays(folder / "views.npz"), region, grade, warnings)
 
 
 def readVolume(path: Path) -> tuple[np.ndarray, VoxelGrid]:
-    """Return the voxels of a scalar volume, float32 [k, j, i], and where they lie.
-
-    Raises:
-        InputError: The file is missing, or no scalar volume of finite numbers.
-    """
-    _require(path)
-    try:
-        image = SimpleITK.ReadImage(str(path), SimpleITK.sitkFloat32)
-        grid = VoxelGrid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), np.reshape(image.GetDirection(), (3, 3)))
-    except (RuntimeError, ValueError) as error:  # SimpleITK's own error is a RuntimeError
-        raise InputError(f"{path} cannot be read as a volume.", _REMEDY) from error
-    array = SimpleITK.GetArrayFromImage(image)
-    if not np.isfinite(array).all():
-        raise InputError(f"{path} holds values that are not numbers.", _REMEDY)
-    return array, grid
+    """Return the voxels of a scalar volume, float32 [k, j, i], and where they lie; raises as `ResultFiles.readVolume`."""
+    return ResultFiles.readVolume(path, _REMEDY)
 
 
 def readXrays(path: Path) -> list[ResultXray]:
@@ -114,7 +98,7 @@ def readXrays(path: Path) -> list[ResultXray]:
     Raises:
         InputError: The file is missing, incomplete or damaged.
     """
-    _require(path)
+    ResultFiles.require(path, _REMEDY)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # numpy leaves a damaged file open
             geometry = {key: arrays[key] for key in _GEOMETRY}
@@ -132,30 +116,8 @@ def _xray(arrays, geometry: dict[str, np.ndarray], index: int, name: str) -> Res
     return ResultXray(name, np.nan_to_num(attenuation), mask, view)
 
 
-def _readReport(path: Path) -> dict[str, Any]:
-    _require(path)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is damaged.", _REMEDY) from error
-
-
-def _readMesh(path: Path) -> TriangleMesh:
-    _require(path)
-    mesh = read_vtp(path)
-    complete = b"</VTKFile>" in path.read_bytes()[-64:]
-    if not (complete and np.isfinite(mesh.points_lps_mm).all()):
-        raise InputError(f"{path} is damaged.", _REMEDY)
-    return mesh
-
-
 def _regionBox(region: dict[str, Any] | None, grid: VoxelGrid) -> Box:
     if region is None:
         return Box(grid.center_lps_mm, grid.extent_mm, grid.direction)
     values = (np.array(region[key], float) for key in ("center_lps_mm", "extent_mm", "direction"))
     return Box(*values)
-
-
-def _require(path: Path) -> None:
-    if not path.is_file():
-        raise InputError(f"{path} is missing.", _REMEDY)

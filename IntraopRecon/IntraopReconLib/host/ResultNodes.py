@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +10,10 @@ import vtk
 
 from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.host import Folders, Nodes
+from SparseAnatomyLib.host.SliceViews import aimSliceViews, framedPointsRas, showInSliceViews
 
 from . import XRays
 from .ResultFolder import Result
-from .SliceViews import aimSliceViews, framedPointsRas, showInSliceViews
 from .XRays import XrayNodes
 
 BONE_COLOR = (0.93, 0.87, 0.75)
@@ -63,7 +62,7 @@ def addResult(scene, result: Result, name: str, previewNode=None) -> ResultNodes
         previewNode: The volume node that has shown previews and becomes the result's.
     """
     folder = Folders.folderItem(scene, name)
-    with _allOrNothing(scene, folder):
+    with Folders.allOrNothing(scene, folder):
         coverage = _coverageNode(scene, result, f"{name} coverage")
         volume = _volumeNode(scene, result.attenuationPerMm, result.grid, f"{name} volume", previewNode)
         highest = max(float(np.percentile(result.attenuationPerMm, 99.95)), 1.2 * result.boneThresholdPerMm)
@@ -85,7 +84,7 @@ def addResult(scene, result: Result, name: str, previewNode=None) -> ResultNodes
 
 def showPreview(scene, array: np.ndarray, grid: VoxelGrid, name: str, previewNode=None):
     """Show an intermediate volume and return its node: `previewNode` with other voxels, or a new one where that is None or gone."""
-    isNew = not _isInScene(scene, previewNode)
+    isNew = not Folders.isInScene(scene, previewNode)
     node = _volumeNode(scene, array, grid, f"{name} preview", previewNode)
     if isNew:
         Nodes.setWindow(node, 0.0, max(float(np.percentile(array, 99.95)), 1e-3))
@@ -94,15 +93,11 @@ def showPreview(scene, array: np.ndarray, grid: VoxelGrid, name: str, previewNod
 
 
 def _volumeNode(scene, array: np.ndarray, grid: VoxelGrid, name: str, previewNode):
-    if not _isInScene(scene, previewNode):
+    if not Folders.isInScene(scene, previewNode):
         return Nodes.volumeNodeFromArray(scene, array, grid, name)
     Nodes.updateVolumeNode(previewNode, array, grid)
     previewNode.SetName(name)
     return previewNode
-
-
-def _isInScene(scene, node) -> bool:
-    return node is not None and node.GetScene() is scene and scene.IsNodePresent(node)
 
 
 def _coverageNode(scene, result: Result, name: str):
@@ -167,21 +162,3 @@ def _volumeRendering(scene, volume, threshold: float):
     display.SetVisibility(False)
     volume.AddAndObserveDisplayNodeID(display.GetID())
     return display
-
-
-@contextmanager
-def _allOrNothing(scene, folder: int):
-    """Remove what was added to the scene, and the folder, if the block fails."""
-    before = set(_nodes(scene))
-    try:
-        yield
-    except BaseException:
-        for node in _nodes(scene):
-            if node not in before:
-                scene.RemoveNode(node)
-        Folders.removeItem(scene, folder)
-        raise
-
-
-def _nodes(scene) -> list[Any]:
-    return [scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes())]

@@ -32,15 +32,15 @@ def isReady() -> bool:
     return not missingPackages()
 
 
-def environmentSentence() -> str:
-    """Return one sentence for the panel: ready and on which Python, or what is missing and what to do."""
+def environmentSentence(jobs: str = "reconstructions") -> str:
+    """Return one sentence for the panel: ready for such jobs and on which Python, or what is missing and what to do."""
     try:
         python = pythonExecutable()
     except ResourceError as error:
         return str(error)
     missing = missingPackages()
     if not missing:
-        return f"Ready: reconstructions run beside {'Slicer' if isDesktop() else 'this program'}, on {python}."
+        return f"Ready: {jobs} run beside {'Slicer' if isDesktop() else 'this program'}, on {python}."
     if not isDesktop():
         return f"Python packages are missing ({', '.join(missing)}): install sparse-anatomy with pip."
     steps = ["install the PyTorch extension"] if "torch" in missing else []

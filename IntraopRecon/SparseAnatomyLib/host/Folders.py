@@ -1,6 +1,9 @@
-"""Subject hierarchy folders: the tree of data that the user sees."""
+"""Subject hierarchy folders, the tree of data that the user sees, and what comes into the scene whole or not at all."""
 
 from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Any
 
 import slicer
 
@@ -26,3 +29,27 @@ def removeItem(scene, item: int) -> None:
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     removeData, removeChildren = False, True
     hierarchy.RemoveItem(item, removeData, removeChildren)
+
+
+def isInScene(scene, node) -> bool:
+    """Return whether a node, or None, is in the scene."""
+    return node is not None and node.GetScene() is scene and scene.IsNodePresent(node)
+
+
+@contextmanager
+def allOrNothing(scene, folder: int | None = None):
+    """Remove what was added to the scene, and the folder, if the block fails."""
+    before = set(_nodes(scene))
+    try:
+        yield
+    except BaseException:
+        for node in _nodes(scene):
+            if node not in before:
+                scene.RemoveNode(node)
+        if folder is not None:
+            removeItem(scene, folder)
+        raise
+
+
+def _nodes(scene) -> list[Any]:
+    return [scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes())]

@@ -41,14 +41,7 @@ class Box:
 
 
 def volumeNodeFromArray(scene, array: np.ndarray, grid: VoxelGrid, name: str):
-    """Add a scalar volume node with its display node.
-
-    Args:
-        scene: vtkMRMLScene.
-        array: [k, j, i]; bool is stored as uint8.
-        grid: Where its voxels lie.
-        name: Name of the node.
-    """
+    """Add a scalar volume node with its display node; voxels [k, j, i], bool ones stored as uint8."""
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     updateVolumeNode(node, array, grid)
     node.CreateDefaultDisplayNodes()
@@ -124,9 +117,14 @@ def polyDataFromMesh(mesh: TriangleMesh) -> vtk.vtkPolyData:
 def modelNodeFromPolyData(scene, polyDataLps: vtk.vtkPolyData, name: str):
     """Add a model node with its display node; the poly data, lines or surface, is in LPS and copied."""
     node = scene.AddNewNodeByClass("vtkMRMLModelNode", name)
-    node.SetAndObservePolyData(_transformedPolyData(polyDataLps, RAS_FROM_LPS))
+    updateModelNode(node, polyDataLps)
     node.CreateDefaultDisplayNodes()
     return node
+
+
+def updateModelNode(node, polyDataLps: vtk.vtkPolyData) -> None:
+    """Give a model node another surface."""
+    node.SetAndObservePolyData(_transformedPolyData(polyDataLps, RAS_FROM_LPS))
 
 
 def meshFromModelNode(node) -> TriangleMesh:

@@ -1,4 +1,4 @@
-"""What the slice views show: the volume with its unknown part covered, centered on the bone and large."""
+"""What the slice views show: a volume with another over it, centered on the anatomy and large."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ FRAME = 1.12
 """How much wider than the anatomy a picture is."""
 
 
-def showInSliceViews(scene, volume, coverage=None) -> None:
-    """Show a volume in all slice views of a scene, covered by its coverage where there is one."""
+def showInSliceViews(scene, volume, over=None) -> None:
+    """Show a volume in all slice views of a scene, with another over it where there is one."""
     for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
-        showVolume(scene.GetNthNodeByClass(n, "vtkMRMLSliceCompositeNode"), volume, coverage)
+        showVolume(scene.GetNthNodeByClass(n, "vtkMRMLSliceCompositeNode"), volume, over)
 
 
-def showVolume(composite, volume, coverage=None) -> None:
+def showVolume(composite, volume, over=None) -> None:
     """Show a volume in one slice view, by its vtkMRMLSliceCompositeNode; its label layer stays."""
     composite.SetBackgroundVolumeID(volume.GetID())
-    composite.SetForegroundVolumeID(coverage.GetID() if coverage else None)
+    composite.SetForegroundVolumeID(over.GetID() if over else None)
     composite.SetForegroundOpacity(1.0)
 
 
@@ -42,10 +42,10 @@ def aimSliceView(sliceNode, volume, pointsRas: np.ndarray) -> None:
     sliceNode.JumpSliceByCentering(*center)
 
 
-def framedPointsRas(bone, volume) -> np.ndarray:
-    """Return what pictures frame, [n, 3]: the points of the bone model, or the corners of the volume where there is no bone."""
-    if bone.GetPolyData().GetNumberOfPoints():
-        return vtk_to_numpy(bone.GetPolyData().GetPoints().GetData()).astype(float)
+def framedPointsRas(model, volume) -> np.ndarray:
+    """Return what pictures frame, [n, 3]: the points of a model, or the corners of the volume where the model has none."""
+    if model.GetPolyData().GetNumberOfPoints():
+        return vtk_to_numpy(model.GetPolyData().GetPoints().GetData()).astype(float)
     bounds = np.zeros(6)
     volume.GetRASBounds(bounds)
     return np.stack(np.meshgrid(*bounds.reshape(3, 2), indexing="ij"), -1).reshape(-1, 3)
