@@ -30,3 +30,81 @@ class CompletionConfig:
             raise ValueError(f"steps: expected a whole number from 1 to {MAX_STEPS}, got {self.steps}.")
         if self.spacing_mm is not None:
             check_positive("spacing_mm", self.spacing_mm)
+
+
+@dataclass(frozen=True)
+class InrSettings:
+    """The implicit network that ships and how it is meta-learned; the last layer is solved exactly.
+
+    Attributes:
+        layers: Linear layers, the solved one counted.
+        width: Units of each sine layer.
+        first_omega: Frequency of the first layer.
+        full_covariance: Whether the prior of the solved layer knows correlations between its weights.
+        evidence_weight: Weight of the log evidence of the context, in nats per point, beside the loss on the targets.
+        outer_rate: Adam's first step size over the sine layers.
+        head_rate: The same over the prior of the solved layer.
+        largest_gradient: Norm to which the gradient of an outer step is clipped.
+    """
+
+    layers: int = 4
+    width: int = 128
+    first_omega: float = 10.0
+    full_covariance: bool = True
+    evidence_weight: float = 0.0
+    outer_rate: float = 3e-4
+    head_rate: float = 1e-2
+    largest_gradient: float = 1.0
+
+
+@dataclass(frozen=True)
+class MamlSettings:
+    """The published network and recipe (De Paolis et al., section 3), for comparison.
+
+    Attributes:
+        layers: Linear layers, the head counted.
+        width: Units of each sine layer.
+        first_omega: Frequency of the first layer.
+        inner_steps: Steps of gradient descent in the inner loop.
+        inner_rate: Their first size, for a loss summed over the context's points.
+        outer_rate: Adam's step size in the outer loop.
+        weight_decay: Factor of the mean square of the weights.
+        epochs: Passes over the training shapes.
+        largest_gradient: Norm to which the gradient of an outer step is clipped.
+    """
+
+    layers: int = 7
+    width: int = 128
+    first_omega: float = 30.0
+    inner_steps: int = 5
+    inner_rate: float = 1e-5
+    outer_rate: float = 1e-5
+    weight_decay: float = 1e2
+    epochs: int = 2_500
+    largest_gradient: float = 10.0
+
+
+@dataclass(frozen=True)
+class AlignSettings:
+    """How a context is moved to where the prior explains it best; lengths in normalized units.
+
+    Attributes:
+        rotation_rad, shift, log_scale: Expected sizes of the move.
+        penalty: Nats per point that a move of one expected size costs, twice.
+        first_turn_rad, first_log_scale: Of the poses looked at first.
+        points: Context points that count, at most.
+        refined_starts: Poses that are improved.
+        evaluations: Of the evidence for each of them.
+        least_gain: Nats per point below which nothing is moved.
+    """
+
+    rotation_rad: float = 0.5
+    shift: float = 0.15
+    log_scale: float = 0.2
+    penalty: float = 0.005
+    first_turn_rad: float = 0.6
+    first_log_scale: float = 0.25
+    points: int = 512
+    refined_starts: int = 2
+    evaluations: int = 14
+    least_gain: float = 0.05
