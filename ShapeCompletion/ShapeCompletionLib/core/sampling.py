@@ -17,6 +17,7 @@ from SparseAnatomyLib.grid import VoxelGrid
 
 MAX_VOXELS = 256**3
 MIN_MARGIN_MM = 5.0  # of the result's grid around what is outlined
+EDGE_WARNING = "The outline touches the edge of the volume; what lies beyond is a guess."
 LayoutKind = Literal["axial", "coronal", "sagittal", "oblique", "three"]
 LAYOUT_KINDS: tuple[LayoutKind, ...] = ("axial", "coronal", "sagittal", "oblique", "three")
 _NORMALS_LPS = {"axial": (0.0, 0.0, 1.0), "coronal": (0.0, 1.0, 0.0), "sagittal": (1.0, 0.0, 0.0)}
@@ -149,8 +150,28 @@ def context_from_labels(
     low, high = _drawn_box(labels, drawn)
     result, warnings = _result_grid(grid, low, high, _margins_mm(drawn, low, high, spacing_kji), spacing_mm)
     if (low == 0).any() or (high == np.array(labels.shape) - 1).any():
-        warnings += ("The outline touches the edge of the volume; what lies beyond is a guess.",)
+        warnings += (EDGE_WARNING,)
     return Context(tuple(_plane_slice(labels, grid, plane, result) for plane in observed), result, warnings)
+
+
+def affordable_spacing_mm(extent_mm: np.ndarray, wanted_mm: float) -> tuple[float, tuple[str, ...]]:
+    """Return the spacing at which a box has `MAX_VOXELS` at most, and a warning where that is not the one wanted.
+
+    Args:
+        extent_mm: Edge lengths of the box, [3].
+        wanted_mm: Voxel spacing wanted.
+    """
+    spacing = wanted_mm
+    while np.prod(np.ceil(extent_mm / spacing) + 2) > MAX_VOXELS:
+        spacing *= max(1.01, float(np.prod(extent_mm / spacing) / MAX_VOXELS) ** (1 / 3))
+    if spacing == wanted_mm:
+        return spacing, ()
+    return spacing, (f"The structure is too large for voxels of {wanted_mm:.2g} mm: the result has voxels of {spacing:.2g} mm.",)
+
+
+def margin_mm(size_mm: np.ndarray) -> float:
+    """Return how far a structure may reach beyond what is outlined of it, whose edge lengths are `size_mm` [3]."""
+    return max(MIN_MARGIN_MM, 0.15 * float(np.median(size_mm)))
 
 
 def slice_mask(mask: np.ndarray, grid: VoxelGrid, layout: SliceLayout) -> Context:
@@ -268,8 +289,7 @@ def _drawn_box(labels: np.ndarray, drawn: Sequence[Plane]) -> tuple[np.ndarray, 
 
 def _margins_mm(drawn: Sequence[Plane], low: np.ndarray, high: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray:
     """Return how far the structure may reach beyond what is outlined along k, j, i, [3]."""
-    size = (high - low + 1) * spacing_kji
-    margins = np.full(3, max(MIN_MARGIN_MM, 0.15 * float(np.median(size))))
+    margins = np.full(3, margin_mm((high - low + 1) * spacing_kji))
     for axis in range(3):
         indices = sorted(plane.index for plane in drawn if plane.axis == axis)
         if len(indices) > 1:
@@ -283,15 +303,9 @@ def _result_grid(
     """Return the isotropic grid over indices low..high (k, j, i) and the margins, a voxel of it on the voxel at `low`."""
     wanted = float(grid.spacing_mm.min()) if spacing_mm is None else check_positive("spacing_mm", float(spacing_mm))
     first, last, margins = (np.asarray(part, float)[::-1] for part in (low, high, margins_mm))
-    spacing, warnings = wanted, ()
-    while True:
-        before = np.ceil(margins / spacing)
-        size = before + np.ceil(((last - first) * grid.spacing_mm + margins) / spacing) + 1
-        if size.prod() <= MAX_VOXELS:
-            break
-        spacing *= max(1.01, float(size.prod() / MAX_VOXELS) ** (1 / 3))
-    if spacing > wanted:
-        warnings = (f"The structure is too large for voxels of {wanted:.2g} mm: the result has voxels of {spacing:.2g} mm.",)
+    spacing, warnings = affordable_spacing_mm((last - first) * grid.spacing_mm + 2 * margins, wanted)
+    before = np.ceil(margins / spacing)
+    size = before + np.ceil(((last - first) * grid.spacing_mm + margins) / spacing) + 1
     corner = transform_points(grid.lps_from_ijk, first) - grid.direction @ (before * spacing)
     return VoxelGrid(tuple(size.astype(int)), np.full(3, spacing), corner, grid.direction), warnings
 

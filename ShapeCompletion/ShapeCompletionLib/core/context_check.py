@@ -1,0 +1,114 @@
+"""Slices checked before anything is computed: what is hopeless is refused, what is doubtful is said."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from ShapeCompletionLib.core.sampling import EDGE_WARNING, MIN_MARGIN_MM, Context, Slice
+from SparseAnatomyLib.errors import InputError
+
+WIDE_GAP, HOPELESS_GAP = 1.5, 5.0  # distance between neighboring slices relative to the size of the largest section
+LARGEST_GAP_MM = 300.0  # no organ spans more between two slices
+APART = 2.0  # gaps between slices; pieces farther from each other may be two structures
+GAP_OF_CROSSING_SLICES = 0.35  # of the size of what is outlined
+MOST_CELLS = 200  # along an edge, when pieces are told apart
+SMALL_PIECE = 0.01  # of what is outlined; less is a slip of the brush
+
+
+def check_context(context: Context) -> tuple[str, ...]:
+    """Refuse slices from which no shape can be made, and return what the clinician should know of the others.
+
+    Returns:
+        Sentences, those that came with the context included.
+
+    Raises:
+        InputError: No slice, one slice, nothing outlined, a full slice, or slices too far apart.
+    """
+    shown = _shown(context)
+    warnings = list(context.warnings)
+    if any(_touches_edge(plane.mask) for plane in shown):
+        warnings.append(EDGE_WARNING)
+    gaps = _gaps_mm(shown)
+    if len(gaps):
+        warnings += _check_gaps(gaps, max(_section_size_mm(plane) for plane in shown))
+    pieces = _pieces_apart(shown, float(np.median(gaps)) if len(gaps) else None)
+    if pieces > 1:
+        warnings.append(
+            f"The outlines form {pieces} groups far apart from each other: complete different structures one at a time, or outline a "
+            "slice between the groups if they are one."
+        )
+    return tuple(dict.fromkeys(warnings))
+
+
+def _shown(context: Context) -> list[Slice]:
+    """Return the slices that show the structure; refuse too few, and full ones."""
+    outline = "Outline the structure on two slices or more."
+    if not context.slices:
+        raise InputError("There is no slice to complete a shape from.", outline)
+    for number, plane in enumerate(context.slices, 1):
+        if plane.mask.all():
+            raise InputError(
+                f"Slice {number} of {len(context.slices)} is filled to all its edges, so it shows no outline.",
+                "Erase what is not the structure, or use a volume that is larger than it.",
+            )
+    shown = [plane for plane in context.slices if plane.mask.any()]
+    if not shown:
+        raise InputError("All slices are empty.", outline)
+    if len(shown) == 1:
+        raise InputError("Only one slice shows the structure: it does not tell how far the structure reaches across it.", outline)
+    return shown
+
+
+def _touches_edge(mask: np.ndarray) -> bool:
+    return bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
+
+
+def _section_size_mm(plane: Slice) -> float:
+    """Return the longer edge of the box around a section."""
+    rows, columns = np.nonzero(plane.mask)
+    column, row = plane.pixel_spacing_mm
+    return max((np.ptp(columns) + 1) * column, (np.ptp(rows) + 1) * row)
+
+
+def _gaps_mm(shown: list[Slice]) -> np.ndarray:
+    """Return the distances between neighbors among parallel slices, [n]."""
+    gaps: list[float] = []
+    rest = list(shown)
+    while rest:
+        normal = rest[0].normal_lps
+        parallel = [plane for plane in rest if abs(plane.normal_lps @ normal) > np.cos(np.radians(1))]
+        rest = [plane for plane in rest if plane not in parallel]
+        gaps += np.diff(np.sort([plane.origin_lps_mm @ normal for plane in parallel])).tolist()
+    return np.array([gap for gap in gaps if gap > 0])
+
+
+def _check_gaps(gaps_mm: np.ndarray, size_mm: float) -> list[str]:
+    """Refuse slices that have nothing to do with each other; warn of those that say little about what is between."""
+    widest = float(gaps_mm.max())
+    if widest > min(LARGEST_GAP_MM, HOPELESS_GAP * size_mm):
+        raise InputError(
+            f"Two neighboring slices are {widest:.0f} mm apart while the structure in them is {size_mm:.0f} mm wide.",
+            "Outline slices between them, and check that the volume's spacing is right.",
+        )
+    if widest > WIDE_GAP * size_mm:
+        return [f"Neighboring slices are up to {widest:.0f} mm apart, more than the structure is wide: what is between is a guess."]
+    return []
+
+
+def _pieces_apart(shown: list[Slice], gap_mm: float | None) -> int:
+    """Count groups of outlined pixels with more than about `APART` gaps between them.
+
+    Pixels are counted in cells as wide as a gap: cells that touch hold what belongs together. Without parallel slices (`gap_mm` None) a
+    share of the size takes the place of the gap.
+    """
+    points = np.concatenate([plane.points_lps_mm()[plane.mask] for plane in shown])
+    extent = np.ptp(points, axis=0)
+    gap = float(np.median(extent)) * GAP_OF_CROSSING_SLICES if gap_mm is None else gap_mm
+    cell = max(gap * APART / 2, MIN_MARGIN_MM, float(extent.max()) / MOST_CELLS)
+    index = np.floor((points - points.min(0)) / cell).astype(int)
+    counts = np.zeros(index.max(0) + 1, np.int64)
+    np.add.at(counts, tuple(index.T), 1)
+    pieces, number = ndimage.label(counts > 0, np.ones((3, 3, 3)))
+    sizes = ndimage.sum_labels(counts, pieces, np.arange(1, number + 1))
+    return int((sizes >= SMALL_PIECE * len(points)).sum())
