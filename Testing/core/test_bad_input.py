@@ -23,8 +23,8 @@ from IntraopReconLib import cli
 from IntraopReconLib.core.config import ReconstructionConfig
 from IntraopReconLib.core.pipeline import job_folder, reconstruct_case
 from IntraopReconLib.core.reconstruction import silent
-from IntraopReconLib.core.result import read_volume
 from SparseAnatomyLib.errors import Cancelled
+from SparseAnatomyLib.volumes import read_volume
 
 VIEW = "view_005"
 FAST = ("--quality", "preview", "--spacing", 4)

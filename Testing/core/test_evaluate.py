@@ -9,10 +9,11 @@ import pytest
 from small_result import BONE_PER_MM, BONE_RADIUS_MM, CENTER_LPS_MM, SPACING_MM, ball_per_mm, oblique_grid, small_case, small_reconstruction
 
 from IntraopReconLib.core.evaluate import evaluate
-from IntraopReconLib.core.result import write_result, write_volume
+from IntraopReconLib.core.result import write_result
 from IntraopReconLib.core.xrays.simulate import attenuation_from_hounsfield
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.grid import VoxelGrid
+from SparseAnatomyLib.volumes import write_volume
 
 GRID = oblique_grid()
 CASE = small_case()

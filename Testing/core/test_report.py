@@ -15,10 +15,11 @@ from small_result import small_case, small_reconstruction
 from IntraopReconLib.core import report_figures
 from IntraopReconLib.core.config import ReconstructionConfig, Region
 from IntraopReconLib.core.reconstruction import CurvePoint, ViewFit
-from IntraopReconLib.core.report import RESEARCH_USE_ONLY, add_pictures, json_ready
+from IntraopReconLib.core.report import add_pictures
 from IntraopReconLib.core.result import write_result
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.grid import VoxelGrid
+from SparseAnatomyLib.provenance import RESEARCH_USE_ONLY, json_ready
 
 
 def written(out, case=None, **changes):

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from small_result import BONE_RADIUS_MM, CENTER_LPS_MM, oblique_grid, small_case, small_reconstruction
 
 from IntraopReconLib.core import result as result_module
-from IntraopReconLib.core.result import read_volume, write_result, write_volume
+from IntraopReconLib.core.result import write_result
 from SparseAnatomyLib.errors import InputError, ResourceError
 from SparseAnatomyLib.frames import transform_points
 from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.mesh import read_vtp
+from SparseAnatomyLib.volumes import read_volume, write_volume
 
 FILES = {"volume.nrrd", "coverage.nrrd", "bone.vtp", "bone.stl", "views.npz", "report.json", "report.html"}
 CASE = small_case()

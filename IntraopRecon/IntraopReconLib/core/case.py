@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.provenance import sha256
 
 from .calibration.poses import PosedImage, read_poses
 from .xrays.dicom import read_radiographs
@@ -71,7 +71,7 @@ def load_case(folder: Path) -> Case:
     if len(views) < LEAST_VIEWS:
         count = "no usable view" if not views else "one usable view"
         raise InputError(f"The case {folder.name} has {count}, but at least two are needed.", "Add X-rays, or calibrate the case again.")
-    return Case(folder, views, warnings, {name: _sha256(folder / name) for name in sorted(used)})
+    return Case(folder, views, warnings, {name: sha256(folder / name) for name in sorted(used)})
 
 
 def _radiographs(folder: Path, poses: list[PosedImage]) -> dict[tuple[str, int], Radiograph]:
@@ -119,8 +119,3 @@ def _check_size(radiograph: Radiograph, posed: PosedImage) -> None:
             f"{radiograph.name} has {columns} × {rows} pixels, but its pose is for {posed.size_px[0]} × {posed.size_px[1]}.",
             "Restore the original image, or calibrate the case again.",
         )
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -16,9 +16,9 @@ from SparseAnatomyLib.errors import InputError, ResourceError
 from SparseAnatomyLib.geometry import XrayView
 from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.metrics import dice, isosurface_distances, psnr_db, ssim_map, volume_error_percent
+from SparseAnatomyLib.provenance import json_ready
+from SparseAnatomyLib.volumes import read_volume, sitk_image
 
-from .report import json_ready
-from .result import read_volume, sitk_image
 from .xrays.simulate import CT_RANGE_HU, attenuation_from_hounsfield
 
 _MOST_PER_MM, _LEAST_PER_MM = 5.0, -1.0  # no attenuation lies beyond, and every CT does

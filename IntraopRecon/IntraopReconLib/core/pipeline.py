@@ -15,6 +15,7 @@ import numpy as np
 from SparseAnatomyLib.errors import Cancelled, InputError, ResourceError
 from SparseAnatomyLib.failures import is_disk_full
 from SparseAnatomyLib.grid import VoxelGrid
+from SparseAnatomyLib.staging import check_result_folder
 
 from .case import Case, load_case
 from .config import ReconstructionConfig
@@ -75,20 +76,10 @@ def result_warnings(paths: dict[str, Path]) -> list[str]:
 
 def _check_out(case: Path, out: Path, config: ReconstructionConfig) -> None:
     """Refuse a result folder that cannot take the result, before anything is computed or made."""
-    choose = "Choose another result folder."
     xrays = (case / "xrays").resolve()
     if out.resolve() == xrays or xrays in out.resolve().parents:
         raise InputError(f"The result folder {out} lies among the X-rays of the case.", "Choose a folder outside xrays.")
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file, not a folder.", choose)
-    parent = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
-    if not (parent.is_dir() and os.access(parent, os.W_OK)):
-        raise InputError(f"{out} cannot be written to.", "Choose a result folder that you may write to.")
-    needed = voxel_count(config) * _BYTES_PER_VOXEL + _BYTES_BESIDES
-    free = shutil.disk_usage(parent).free
-    if free < needed:
-        message = f"The disk of {out} has {free / 1e6:.0f} MB left, and the result needs about {needed / 1e6:.0f} MB."
-        raise ResourceError(message, "Free some space or choose a result folder on another disk.")
+    check_result_folder(out, voxel_count(config) * _BYTES_PER_VOXEL + _BYTES_BESIDES)
 
 
 def _part(report: Report, start: float, end: float) -> Report:

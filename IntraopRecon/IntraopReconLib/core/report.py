@@ -7,12 +7,8 @@ hashes.
 from __future__ import annotations
 
 import base64
-import math
 import os
-import platform
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +16,7 @@ import numpy as np
 
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.mesh import TriangleMesh
+from SparseAnatomyLib.provenance import RESEARCH_USE_ONLY, json_ready, now_utc, package_versions
 
 from . import report_figures
 from .bone import BoneThreshold
@@ -28,8 +25,7 @@ from .reconstruction import Reconstruction
 if TYPE_CHECKING:
     from .case import Case
 
-RESEARCH_USE_ONLY = "Research use only. Not a medical device: not for diagnosis, treatment or navigation."
-_PACKAGES = ("sparse-anatomy", "numpy", "scipy", "numba", "torch", "SimpleITK", "vtk", "pydicom", "scikit-image")
+_PACKAGES = ("numpy", "scipy", "numba", "torch", "SimpleITK", "vtk", "pydicom", "scikit-image")
 _PICTURES_BEGIN, _PICTURES_END = "<!-- pictures: begin -->", "<!-- pictures: end -->"
 
 
@@ -53,7 +49,7 @@ def report_data(reconstruction: Reconstruction, case: Case, threshold: BoneThres
         "format": "SparseAnatomy report",
         "version": 1,
         "notice": RESEARCH_USE_ONLY,
-        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created_utc": now_utc(),
         "grade": reconstruction.grade,
         "warnings": list(dict.fromkeys(warnings)),
         "method": reconstruction.method,
@@ -78,7 +74,7 @@ def report_data(reconstruction: Reconstruction, case: Case, threshold: BoneThres
         "seconds": reconstruction.seconds,
         "settings": reconstruction.config.to_json(),
         "inputs_sha256": dict(case.input_hashes),
-        "versions": _versions(),
+        "versions": package_versions(_PACKAGES),
     }
     return json_ready(data)
 
@@ -140,19 +136,6 @@ def add_pictures(result_folder: Path, pictures: Mapping[str, Path]) -> Path:
     return report
 
 
-def json_ready(value: Any) -> Any:
-    """Return a value that strict JSON can hold: numpy scalars become Python's, numbers that are not finite None, tuples lists."""
-    if isinstance(value, Mapping):
-        return {str(key): json_ready(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_ready(item) for item in value]
-    if isinstance(value, np.generic | np.ndarray):
-        return json_ready(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
 def _mean_fit(reconstruction: Reconstruction, *, withheld: bool) -> dict[str, Any]:
     fits = [fit for fit in reconstruction.fits if fit.withheld == withheld]
     if not fits:
@@ -162,16 +145,6 @@ def _mean_fit(reconstruction: Reconstruction, *, withheld: bool) -> dict[str, An
         "psnr_db": float(np.mean([fit.psnr_db for fit in fits])),
         "ssim": float(np.mean([fit.ssim for fit in fits])),
     }
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed as a package"
-    return versions
 
 
 def _template(name: str):

@@ -1,22 +1,16 @@
-"""A result folder: written whole or not at all, and its volume read back."""
+"""A result folder: written whole or not at all."""
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK
 
-from SparseAnatomyLib.checks import check_array
-from SparseAnatomyLib.errors import InputError, ResourceError
-from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.mesh import mesh_from_field, write_stl, write_vtp
+from SparseAnatomyLib.staging import write_together
+from SparseAnatomyLib.volumes import write_volume
 
 from .bone import bone_threshold
 from .reconstruction import Reconstruction
@@ -28,7 +22,6 @@ if TYPE_CHECKING:
 SMALLEST_ISLAND_MM3 = 100.0  # specks of less than about 5 mm across are noise, not anatomy
 _NAMES = ("volume.nrrd", "coverage.nrrd", "bone.vtp", "bone.stl", "views.npz", "report.html", "report.json")
 _OF_AN_EARLIER_RESULT = ("metrics.json",)
-_STAGING, _PARTIAL = ".result-", ".partial"
 
 
 def write_result(out: Path, reconstruction: Reconstruction, case: Case, bone_threshold_per_mm: float | None = None) -> dict[str, Path]:
@@ -49,77 +42,9 @@ def write_result(out: Path, reconstruction: Reconstruction, case: Case, bone_thr
         InputError: The folder cannot be made or written to.
         ResourceError: The disk is full or fails.
     """
-    out = Path(out)
-    staging = None
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for left_by_a_kill in out.glob(f"{_STAGING}*{_PARTIAL}"):
-            shutil.rmtree(left_by_a_kill, ignore_errors=True)
-        staging = Path(tempfile.mkdtemp(prefix=_STAGING, suffix=_PARTIAL, dir=out))
-        _write_files(staging, reconstruction, case, bone_threshold_per_mm)
-        for name in _NAMES:
-            os.replace(staging / name, out / name)
-        for name in _OF_AN_EARLIER_RESULT:
-            (out / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise _explained(error, out) from error
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
+    write_together(out, _NAMES, lambda folder: _write_files(folder, reconstruction, case, bone_threshold_per_mm), _OF_AN_EARLIER_RESULT)
     keys = ("volume", "coverage", "mesh_vtp", "mesh_stl", "views", "report_html", "report_json")
-    return {key: out / name for key, name in zip(keys, _NAMES, strict=True)}
-
-
-def write_volume(path: Path, array: np.ndarray, grid: VoxelGrid) -> None:
-    """Write an array [k, j, i] as compressed NRRD, float32, LPS space, and read it back to be sure of it.
-
-    Raises:
-        OSError: It could not be written.
-    """
-    image = sitk_image(array, grid)
-    try:
-        SimpleITK.WriteImage(image, str(path), useCompression=True)
-        SimpleITK.ReadImage(str(path))  # a full disk may show only in the last block
-    except RuntimeError as error:
-        code = errno.ENOSPC if shutil.disk_usage(path.parent).free < image.GetNumberOfPixels() * 4 else errno.EIO
-        raise OSError(code, os.strerror(code), str(path)) from error
-
-
-def read_volume(path: Path) -> tuple[np.ndarray, VoxelGrid]:
-    """Read a scalar volume in any format that SimpleITK reads.
-
-    Returns:
-        float32 [k, j, i], and where its voxels lie.
-
-    Raises:
-        InputError: No such file, or not a finite scalar 3D image.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path} is not there.", "Check the path, or run the step that writes this file again.")
-    try:
-        image = SimpleITK.ReadImage(str(path))
-    except RuntimeError as error:
-        raise InputError(f"{path} cannot be read as an image.", "Give a complete volume file, such as .nrrd or .nii.gz.") from error
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"{path} is not a volume with one value per voxel.", "Give a 3D scalar image.")
-    array = SimpleITK.GetArrayFromImage(SimpleITK.Cast(image, SimpleITK.sitkFloat32))
-    if not np.isfinite(array).all():
-        raise InputError(f"{path} holds voxels that are not numbers.", "Export the volume again without NaN or infinite values.")
-    try:
-        grid = VoxelGrid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), np.reshape(image.GetDirection(), (3, 3)))
-    except ValueError as error:
-        raise InputError(f"{path} has no valid position in space: {error}", "Export the volume again with perpendicular axes.") from error
-    return array, grid
-
-
-def sitk_image(array: np.ndarray, grid: VoxelGrid) -> SimpleITK.Image:
-    """Return an array [k, j, i] as a float32 SimpleITK image."""
-    image = SimpleITK.GetImageFromArray(check_array("array", array, grid.shape_kji, dtype=np.float32))
-    image.SetSpacing(grid.spacing_mm.tolist())
-    image.SetOrigin(grid.origin_lps_mm.tolist())
-    image.SetDirection(grid.direction.ravel().tolist())
-    return image
+    return {key: Path(out) / name for key, name in zip(keys, _NAMES, strict=True)}
 
 
 def _write_files(folder: Path, reconstruction: Reconstruction, case: Case, bone_threshold_per_mm: float | None) -> None:
@@ -145,13 +70,3 @@ def _write_views(path: Path, case: Case) -> None:
         arrays[f"attenuation_{index:03d}"] = view.attenuation.astype(np.float16)
         arrays[f"mask_{index:03d}"] = view.mask
     np.savez_compressed(path, **arrays)
-
-
-def _explained(error: OSError, out: Path) -> InputError | ResourceError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ResourceError(
-            f"The disk of {out} is full; nothing was changed there.", "Free some space or choose another folder, then run again."
-        )
-    if isinstance(error, FileExistsError | NotADirectoryError | PermissionError) or error.errno == errno.EROFS:
-        return InputError(f"The result cannot be written to {out}: {error.strerror}.", "Choose a folder that you may write to.")
-    return ResourceError(f"The result could not be written to {out}: {error.strerror or error}.", "Check the disk, then run again.")

@@ -1,0 +1,78 @@
+"""A result folder: it can take the result, and it is written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .errors import InputError, ResourceError
+
+_STAGING, _PARTIAL = ".result-", ".partial"
+
+
+def check_result_folder(out: Path, needed_bytes: float) -> None:
+    """Refuse a result folder that cannot take the result, before anything is computed or made.
+
+    Args:
+        out: The folder; it need not be there.
+        needed_bytes: About how much will be written.
+
+    Raises:
+        InputError: It is a file, or may not be written to.
+        ResourceError: The disk has too little room.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file, not a folder.", "Choose another result folder.")
+    parent = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+        raise InputError(f"{out} cannot be written to.", "Choose a result folder that you may write to.")
+    free = shutil.disk_usage(parent).free
+    if free < needed_bytes:
+        message = f"The disk of {out} has {free / 1e6:.0f} MB left, and the result needs about {needed_bytes / 1e6:.0f} MB."
+        raise ResourceError(message, "Free some space or choose a result folder on another disk.")
+
+
+def write_together(out: Path, names: Sequence[str], write: Callable[[Path], None], obsolete: Sequence[str] = ()) -> None:
+    """Write files beside their final place first, then rename them; if anything fails, an earlier result stays as it was.
+
+    Args:
+        out: The folder; it is made, and files of other names in it are left alone.
+        names: The files.
+        write: Writes all of them into the folder that it is given.
+        obsolete: Files of an earlier result, which are removed.
+
+    Raises:
+        InputError: The folder cannot be made or written to.
+        ResourceError: The disk is full or fails.
+    """
+    out = Path(out)
+    staging = None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for left_by_a_kill in out.glob(f"{_STAGING}*{_PARTIAL}"):
+            shutil.rmtree(left_by_a_kill, ignore_errors=True)
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING, suffix=_PARTIAL, dir=out))
+        write(staging)
+        for name in names:
+            os.replace(staging / name, out / name)
+        for name in obsolete:
+            (out / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise _explained(error, out) from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _explained(error: OSError, out: Path) -> InputError | ResourceError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResourceError(
+            f"The disk of {out} is full; nothing was changed there.", "Free some space or choose another folder, then run again."
+        )
+    if isinstance(error, FileExistsError | NotADirectoryError | PermissionError) or error.errno == errno.EROFS:
+        return InputError(f"The result cannot be written to {out}: {error.strerror}.", "Choose a folder that you may write to.")
+    return ResourceError(f"The result could not be written to {out}: {error.strerror or error}.", "Check the disk, then run again.")
