@@ -68,6 +68,7 @@ class MamlSettings:
         inner_steps: Steps of gradient descent in the inner loop.
         inner_rate: Their first size, for a loss summed over the context's points.
         outer_rate: Adam's step size in the outer loop.
+        log_rate_rate: The same over the logarithms of Meta-SGD's inner rates.
         weight_decay: Factor of the mean square of the weights.
         epochs: Passes over the training shapes.
         largest_gradient: Norm to which the gradient of an outer step is clipped.
@@ -79,6 +80,7 @@ class MamlSettings:
     inner_steps: int = 5
     inner_rate: float = 1e-5
     outer_rate: float = 1e-5
+    log_rate_rate: float = 1e-2
     weight_decay: float = 1e2
     epochs: int = 2_500
     largest_gradient: float = 10.0
@@ -104,7 +106,7 @@ class AlignSettings:
     penalty: float = 0.005
     first_turn_rad: float = 0.6
     first_log_scale: float = 0.25
-    points: int = 512
+    points: int = 384
     refined_starts: int = 2
-    evaluations: int = 14
+    evaluations: int = 8
     least_gain: float = 0.05

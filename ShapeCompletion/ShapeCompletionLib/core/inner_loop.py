@@ -37,15 +37,23 @@ class Posterior:
 
     Attributes:
         mean: Weights, then the bias, [..., d].
-        factor: Square root of their covariance, [..., d, k].
+        prior_factor: That of the prior, [d, k].
+        cholesky: Of the precision that the prior's unknowns have now, float64, [..., k, k].
         evidence: Logarithm of the targets' marginal likelihood, in nats per context point, [...].
         logit_scale: Occupancy logit per unit of target, [].
     """
 
     mean: Tensor
-    factor: Tensor
+    prior_factor: Tensor
+    cholesky: Tensor
     evidence: Tensor
     logit_scale: Tensor
+
+    @property
+    def factor(self) -> Tensor:
+        """Square root of the covariance of weights and bias, [..., d, k]."""
+        right = self.prior_factor.double().mT.expand(*self.cholesky.shape[:-1], self.prior_factor.shape[0])
+        return torch.linalg.solve_triangular(self.cholesky, right, upper=False).mT.to(self.mean.dtype)
 
     def regression(self, values: Tensor) -> Tensor:
         """Return the expected target at points of features [..., n, width], shape [..., n]."""
@@ -132,10 +140,10 @@ def solve(prior: HeadPrior, values: Tensor, targets: Tensor, weights: Tensor | N
 
     fit = (count * (log_precision - math.log(2 * math.pi))).sum(-1) - (precision * left**2).sum(-1) - z.square().sum((-2, -1))
     evidence = 0.5 * fit - cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    spread = torch.linalg.solve_triangular(cholesky, factor.mT.expand(*system.shape[:-2], *factor.mT.shape), upper=False).mT
     return Posterior(
         (mean + (factor @ z)[..., 0]).to(values.dtype),
-        spread.to(values.dtype),
+        prior.factor,
+        cholesky,
         (evidence / count.sum(-1).clamp(min=1e-9)).to(values.dtype),
         prior.log_logit_scale.exp(),
     )

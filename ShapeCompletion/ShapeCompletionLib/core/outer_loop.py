@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from SparseAnatomyLib.checks import check_choice
 
 GRADIENT_MODES = ("maml", "fomaml", "meta_sgd")
 MODES = ("ridge", *GRADIENT_MODES)
-RATE_PREFIX = "rate_"
+RATE_PREFIX = "log_rate_"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,9 @@ def meta_parameters(mode: str, settings: InrSettings | MamlSettings, generator: 
     if mode == "ridge":
         parameters |= initialise_head(settings.width, settings.full_covariance)
     elif mode == "meta_sgd":
-        parameters |= {f"{RATE_PREFIX}{name}": torch.full_like(value, settings.inner_rate) for name, value in parameters.items()}
+        # Logarithms: Adam's steps are of one size, and rates are a thousand times smaller than weights.
+        start = math.log(settings.inner_rate)
+        parameters |= {f"{RATE_PREFIX}{name}": torch.full_like(value, start) for name, value in parameters.items()}
     return {name: value.requires_grad_() for name, value in parameters.items()}
 
 
@@ -68,7 +71,9 @@ def parameter_groups(parameters: dict[str, Tensor], settings: InrSettings | Maml
         settings: Those that the parameters were made with.
     """
     if isinstance(settings, MamlSettings):
-        return [{"params": list(parameters.values()), "lr": settings.outer_rate}]
+        rates = [value for name, value in parameters.items() if name.startswith(RATE_PREFIX)]
+        groups = [{"params": list(inr_parameters(parameters).values()), "lr": settings.outer_rate}]
+        return [*groups, {"params": rates, "lr": settings.log_rate_rate}] if rates else groups
     sine = [value for name, value in parameters.items() if name.startswith(("weight_", "bias_"))]
     prior = [value for name, value in parameters.items() if name.startswith(("head_", "prior_"))]
     return [{"params": sine, "lr": settings.outer_rate}, {"params": prior, "lr": settings.head_rate}]
@@ -144,7 +149,9 @@ def _ridge_loss(parameters: dict[str, Tensor], tasks: list[Task], settings: InrS
 def _gradient_loss(parameters: dict[str, Tensor], task: Task, mode: str, settings: MamlSettings) -> Tensor:
     """Adapt all weights to one task by gradient descent. The published rate is for a loss summed over points, ours for its mean."""
     network, count = inr_parameters(parameters), len(task.context_points)
-    rates = {name: count * parameters[f"{RATE_PREFIX}{name}"] for name in network} if mode == "meta_sgd" else count * settings.inner_rate
+    rates: float | dict[str, Tensor] = count * settings.inner_rate
+    if mode == "meta_sgd":
+        rates = {name: count * parameters[f"{RATE_PREFIX}{name}"].exp() for name in network}
     adapted = adapt(
         network,
         task.context_points,
