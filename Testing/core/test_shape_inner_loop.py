@@ -75,6 +75,17 @@ def test_evidence_is_that_of_a_dense_normal(count):
     assert float(inner_loop.solve(prior, values, targets).evidence) == pytest.approx(expected, rel=1e-9)
 
 
+def test_a_factor_of_few_columns_is_a_prior_of_low_rank():
+    prior, values, targets = _prior(), _random(9, WIDTH), _random(9, seed=5).tanh()
+    thin = inner_loop.HeadPrior(prior.mean, prior.factor[:, :3], prior.log_precision, prior.log_logit_scale)
+    design, noise = inner_loop.with_bias(values), torch.diag(1 / _precision(prior, targets))
+    gain = thin.factor @ thin.factor.T @ design.T @ torch.linalg.inv(design @ thin.factor @ thin.factor.T @ design.T + noise)
+    posterior = inner_loop.solve(thin, values, targets)
+    assert torch.allclose(posterior.mean, prior.mean + gain @ (targets - design @ prior.mean))
+    expected = (torch.eye(WIDTH + 1, dtype=torch.float64) - gain @ design) @ thin.factor @ thin.factor.T
+    assert torch.allclose(posterior.factor @ posterior.factor.T, expected)
+
+
 def test_weight_zero_leaves_a_point_out_and_two_counts_it_twice():
     prior, values, targets = _prior(), _random(8, WIDTH), _random(8, seed=5).tanh()
     weights = torch.tensor([0, 2, 1, 1, 1, 1, 1, 1], dtype=torch.float64)
