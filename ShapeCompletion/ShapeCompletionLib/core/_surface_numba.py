@@ -1,0 +1,63 @@
+"""The kernels of `surface`: the cube looked up at the voxels of another grid, in parallel."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from ShapeCompletionLib.core._warp_numba import trilinear
+
+
+@numba.njit(cache=True, fastmath=True)
+def _place(flat, size, m):
+    """Return the cube's indices (i, j, k) of a grid's voxel, and how far outside the cube that is, in its voxels."""
+    i = np.float32(flat % size[0])
+    j = np.float32((flat // size[0]) % size[1])
+    k = np.float32(flat // (size[0] * size[1]))
+    x = m[0, 0] * i + m[0, 1] * j + m[0, 2] * k + m[0, 3]
+    y = m[1, 0] * i + m[1, 1] * j + m[1, 2] * k + m[1, 3]
+    z = m[2, 0] * i + m[2, 1] * j + m[2, 2] * k + m[2, 3]
+    return x, y, z
+
+
+@numba.njit(cache=True, fastmath=True)
+def _logit(field, distance, correction, limit, slope):
+    return slope * min(max(field, -limit), limit) + min(distance, np.float32(1)) * correction
+
+
+@numba.njit(cache=True, fastmath=True, parallel=True)
+def coarse(field, distance, correction, cube_from_grid, size, limit, slope):
+    """Return logit and distance to the nearest slice at all voxels of a grid, float32 [n] each, from the cube alone.
+
+    Args:
+        field, distance, correction: Of the cube, float32 [k, j, i], in its voxels.
+        cube_from_grid: The cube's indices (i, j, k) from the grid's, float32 [3, 4].
+        size: Of the grid along i, j, k.
+        limit: Beyond which the field says nothing more.
+        slope: Logit per voxel of the field.
+    """
+    count = size[0] * size[1] * size[2]
+    logits = np.empty(count, np.float32)
+    distances = np.empty(count, np.float32)
+    last = np.float32(field.shape[0] - 1)
+    for n in numba.prange(count):
+        i, j, k = _place(n, size, cube_from_grid)
+        di, dj, dk = i - min(max(i, np.float32(0)), last), j - min(max(j, np.float32(0)), last), k - min(max(k, np.float32(0)), last)
+        outside = np.sqrt(di * di + dj * dj + dk * dk)
+        away = trilinear(distance, k, j, i) + outside
+        distances[n] = away
+        value = _logit(trilinear(field, k, j, i), away, trilinear(correction, k, j, i), limit, slope)
+        logits[n] = value - slope * outside
+    return logits, distances
+
+
+@numba.njit(cache=True, fastmath=True, parallel=True)
+def blend(logits, distances, near, field, distance, correction, cube_from_grid, size, limit, slope):
+    """Put the logit of a finer field, and its distances, in place at the voxels `near`; arguments as in `coarse`."""
+    last = np.float32(correction.shape[0] - 1)
+    for n in numba.prange(len(near)):
+        i, j, k = _place(near[n], size, cube_from_grid)
+        di, dj, dk = i - min(max(i, np.float32(0)), last), j - min(max(j, np.float32(0)), last), k - min(max(k, np.float32(0)), last)
+        outside = np.sqrt(di * di + dj * dj + dk * dk)
+        distances[near[n]] = distance[n]
+        logits[near[n]] = _logit(field[n], distance[n], trilinear(correction, k, j, i), limit, slope) - slope * outside

@@ -1,0 +1,123 @@
+"""A trained prior: the implicit network, the residual network and their calibration; its file."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from SparseAnatomyLib.errors import InputError
+
+from .calibration import Temperature
+from .prior_card import PriorCard, available_priors, priors_folder, read_card
+from .refine import RefineNetwork
+
+FORMAT, VERSION = "SparseAnatomy shape prior", 1
+_REMEDY = "Copy the prior again, or train it again with this version (shape-completion train)."
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """Everything that `complete` needs to know of a kind of shape.
+
+    Attributes:
+        card: What it was trained on.
+        inr: Meta-learned parameters of the implicit network, as `outer_loop.meta_parameters("ridge", ...)` names them.
+        refine: The residual network, in evaluation mode.
+        temperature: Turns logits into calibrated ones.
+        usual_evidence: Evidence, in nats per context point, that nineteen in twenty shapes of its kind exceed.
+    """
+
+    card: PriorCard
+    inr: dict[str, Tensor]
+    refine: RefineNetwork
+    temperature: Temperature
+    usual_evidence: float
+
+
+def save_prior(prior: Prior, path: Path) -> Path:
+    """Write a prior, weights in half precision, and its card beside it; each to a temporary name first.
+
+    Args:
+        prior: The card's hash is filled in.
+        path: Ends with `.pt`.
+    """
+    buffer = io.BytesIO()
+    torch.save(
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "inr": {name: value.detach().float() for name, value in prior.inr.items()},
+            "refine": {name: value.detach().half() for name, value in prior.refine.state_dict().items()},
+            "temperature": [prior.temperature.base, prior.temperature.per_voxel],
+            "usual_evidence": prior.usual_evidence,
+        },
+        buffer,
+    )
+    content = buffer.getvalue()
+    card = replace(prior.card, sha256=hashlib.sha256(content).hexdigest())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for target, data in ((path, content), (path.with_suffix(".json"), card.to_json().encode())):
+        partial = target.with_name(target.name + ".partial")
+        partial.write_bytes(data)
+        os.replace(partial, target)
+    return path
+
+
+def load_prior(name_or_path: str | Path) -> Prior:
+    """Load a prior that ships, by name, or a file.
+
+    Args:
+        name_or_path: Such as "vertebra", or the path of a `.pt` file that has its card beside it.
+
+    Raises:
+        InputError: No such prior; the file is truncated, not what its card says, or of another version.
+    """
+    path = _path_of(name_or_path)
+    card = read_card(path.with_suffix(".json"))
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"The prior {path} cannot be read.", _REMEDY) from error
+    if hashlib.sha256(content).hexdigest() != card.sha256:
+        raise InputError(f"The prior {path} is not the file that its card describes: it is incomplete or was changed.", _REMEDY)
+    try:
+        data = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"The prior {path} is damaged.", _REMEDY) from error
+    return _from_data(data, card, path)
+
+
+def _path_of(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    if path.suffix == ".pt":
+        if not path.is_file():
+            raise InputError(f"There is no prior at {path}.", "Check the path, or name one that ships.")
+        return path
+    names = [card.name for card in available_priors()]
+    if str(name_or_path) not in names:
+        raise InputError(f"There is no prior named {name_or_path}.", f"Choose one of {', '.join(names)}, or give the path of a .pt file.")
+    return priors_folder() / f"{name_or_path}.pt"
+
+
+def _from_data(data: Any, card: PriorCard, path: Path) -> Prior:
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise InputError(f"{path} is not a shape prior.", "Choose a .pt file that shape-completion train wrote.")
+    if data.get("version") != VERSION:
+        raise InputError(f"The prior {path} is of version {data.get('version')}, this program reads {VERSION}.", _REMEDY)
+    try:
+        refine = RefineNetwork()
+        refine.load_state_dict({name: value.float() for name, value in data["refine"].items()})
+        base, per_voxel = data["temperature"]
+        prior = Prior(card, dict(data["inr"]), refine.eval(), Temperature(base, per_voxel), float(data["usual_evidence"]))
+    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"The prior {path} is damaged.", _REMEDY) from error
+    return prior

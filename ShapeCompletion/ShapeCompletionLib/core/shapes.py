@@ -1,0 +1,115 @@
+"""Training shapes: segmentations as smooth signed distance fields on isotropic grids along the patient's axes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK
+
+from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.grid import VoxelGrid
+
+SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha", ".mhd")
+_MARGIN_MM = 8.0
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingShape:
+    """A structure of one patient.
+
+    Attributes:
+        name: Of the file.
+        patient: Who it is from; shapes of one patient are never on both sides of a split.
+        signed_distance_mm: Positive inside, float32 [k, j, i].
+        grid: Where its voxels lie; isotropic, along the patient's axes.
+    """
+
+    name: str
+    patient: str
+    signed_distance_mm: np.ndarray
+    grid: VoxelGrid
+
+    @property
+    def center_lps_mm(self) -> np.ndarray:
+        """Centroid, [3]."""
+        inside = np.argwhere(self.signed_distance_mm > 0)
+        return self.grid.origin_lps_mm + inside.mean(0)[::-1] * self.grid.spacing_mm
+
+    @property
+    def extent_mm(self) -> np.ndarray:
+        """Edge lengths of the bounding box along the patient's axes, [3]."""
+        inside = np.argwhere(self.signed_distance_mm > 0)
+        return (np.ptp(inside, 0) + 1)[::-1] * self.grid.spacing_mm
+
+
+def load_shapes(folder: Path, label: int, patient_pattern: str = "", spacing_mm: float = 1.0) -> list[TrainingShape]:
+    """Load all segmentations of a folder that hold a label.
+
+    Args:
+        folder: With label volumes.
+        label: Which one is the structure.
+        patient_pattern: Regular expression whose first match in the file's name is the patient; by default each file is a patient.
+        spacing_mm: Of the fields.
+
+    Raises:
+        InputError: The folder has no such segmentation.
+    """
+    paths = sorted(path for path in Path(folder).glob("*") if path.name.endswith(SUFFIXES) and not path.name.startswith("."))
+    shapes = []
+    for path in paths:
+        match = re.search(patient_pattern, path.name) if patient_pattern else None
+        shape = _load(path, label, match.group() if match else path.name.split(".")[0], spacing_mm)
+        if shape is not None:
+            shapes.append(shape)
+    if not shapes:
+        raise InputError(
+            f"{folder} holds no segmentation with label {label}.",
+            f"Give a folder with label volumes ({', '.join(SUFFIXES)}) and the number of the structure in them.",
+        )
+    return shapes
+
+
+def _load(path: Path, label: int, patient: str, spacing_mm: float) -> TrainingShape | None:
+    try:
+        image = SimpleITK.ReadImage(str(path)) == label
+    except RuntimeError as error:
+        raise InputError(f"{path} cannot be read as a segmentation.", "Take it out of the folder, or export it again.") from error
+    statistics = SimpleITK.LabelShapeStatisticsImageFilter()
+    statistics.Execute(image)
+    if not statistics.HasLabel(1):
+        return None
+    box = statistics.GetBoundingBox(1)
+    image = SimpleITK.RegionOfInterest(image, box[3:], box[:3])
+    margin = [int(np.ceil(_MARGIN_MM / s)) for s in image.GetSpacing()]
+    image = SimpleITK.ConstantPad(image, margin, margin, 0)
+    return TrainingShape(path.name.split(".")[0], patient, *_signed_distance(image, spacing_mm))
+
+
+def _signed_distance(image: SimpleITK.Image, spacing_mm: float) -> tuple[np.ndarray, VoxelGrid]:
+    """Return the signed distance to a mask's border on an isotropic grid along the patient's axes, and the grid."""
+    half = min(image.GetSpacing()) / 2
+    settings = {"squaredDistance": False, "useImageSpacing": True}
+    outside = SimpleITK.SignedMaurerDistanceMap(image, insideIsPositive=False, **settings)  # 0 on the mask's own border voxels
+    inside = SimpleITK.SignedMaurerDistanceMap(image == 0, insideIsPositive=False, **settings)
+    signed = SimpleITK.Cast((inside - outside) / 2, SimpleITK.sitkFloat32)  # 0 halfway between border voxels of both sides
+    grid = _grid_around(image, spacing_mm)
+    resampler = SimpleITK.ResampleImageFilter()
+    resampler.SetSize(grid.size_ijk)
+    resampler.SetOutputSpacing(grid.spacing_mm.tolist())
+    resampler.SetOutputOrigin(grid.origin_lps_mm.tolist())
+    resampler.SetInterpolator(SimpleITK.sitkLinear)
+    resampler.SetDefaultPixelValue(-_MARGIN_MM)
+    field = SimpleITK.GetArrayFromImage(resampler.Execute(signed))
+    return np.maximum(field, -_MARGIN_MM - half).astype(np.float32), grid
+
+
+def _grid_around(image: SimpleITK.Image, spacing_mm: float) -> VoxelGrid:
+    size = image.GetSize()
+    corners = np.array(
+        [image.TransformContinuousIndexToPhysicalPoint([(size[a] - 1) * ((n >> a) & 1) * 1.0 for a in range(3)]) for n in range(8)]
+    )
+    lowest, highest = corners.min(0), corners.max(0)
+    return VoxelGrid.box((lowest + highest) / 2, highest - lowest + spacing_mm, spacing_mm)
