@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 
 pytest.importorskip("slicer")
 
+from fake_worker import FakeWorker
 from scene_checks import check_content
 from small_scene import balls_per_mm, oblique_grid, write_nrrd, write_result_folder
 
@@ -31,34 +31,6 @@ def headless() -> HeadlessScene:
 @pytest.fixture
 def result_folder(tmp_path: Path) -> Path:
     return write_result_folder(tmp_path / "balls")
-
-
-class FakeWorker:
-    """Answers a request with the events that a test has laid ready, one for each poll."""
-
-    def __init__(self, events: list[dict[str, Any]]) -> None:
-        self.events, self.requests, self.cancelled, self.stopped = list(events), [], [], False
-        self._deliver: Callable[[dict], None] = lambda event: None
-
-    def __call__(self, deliver: Callable[[dict], None]) -> FakeWorker:
-        self._deliver = deliver
-        return self
-
-    def request(self, kind: str, **payload: Any) -> str:
-        self.requests.append((kind, payload))
-        return f"id{len(self.requests)}"
-
-    def cancel(self, id: str) -> None:
-        self.cancelled.append(id)
-        self.events = [{"event": "failure", "kind": "cancelled", "message": "Cancelled.", "remedy": ""}]
-
-    def poll(self) -> None:
-        if self.events:
-            event = self.events.pop(0)
-            self._deliver({"id": f"id{len(self.requests)}", **event})
-
-    def stop(self) -> None:
-        self.stopped = True
 
 
 def _preview(folder: Path, factor: float = 1.0, coarse: int = 2) -> dict[str, Any]:

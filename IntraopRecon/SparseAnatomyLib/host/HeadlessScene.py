@@ -40,6 +40,7 @@ class HeadlessScene:
         colors.AddDefaultColorNodes()
         cacheFolder = tempfile.mkdtemp(prefix="SparseAnatomy-")  # where .mrb files are unpacked
         weakref.finalize(self, shutil.rmtree, cacheFolder, ignore_errors=True)
+        self.scene.RegisterNodeClass(slicer.vtkMRMLColorLegendDisplayNode())  # as the module Colors does
         self._fileLogics = self._prepareFiles(cacheFolder)
         self._logics = [self._register(name, className) for name, className in _LOGICS.items()]
         patientRightIsScreenLeft = True

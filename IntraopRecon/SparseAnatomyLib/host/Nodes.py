@@ -56,14 +56,7 @@ def updateVolumeNode(node, array: np.ndarray, grid: VoxelGrid) -> None:
 
 
 def imageNodeFromView(scene, image: np.ndarray, view: XrayView, name: str):
-    """Add an X-ray as a volume node of one slice that stands at its detector.
-
-    Args:
-        scene: vtkMRMLScene.
-        image: [row, column].
-        view: Its geometry; rows and columns may be skewed, or mirrored.
-        name: Name of the node.
-    """
+    """Add an X-ray [row, column] as a volume node of one slice that stands at its detector; the view may be skewed or mirrored."""
     if image.shape != view.size_px[::-1]:
         raise ValueError(f"image: expected shape {list(view.size_px[::-1])}, got {list(image.shape)}.")
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
@@ -158,6 +151,13 @@ def segmentationNodeFromMesh(scene, mesh: TriangleMesh, referenceVolumeNode, nam
     segmentation.AddSegment(segment)
     node.CreateClosedSurfaceRepresentation()
     return node
+
+
+def labelmapFromArray(labels: np.ndarray, grid: VoxelGrid):
+    """Return voxels [k, j, i] as a segment holds them, as vtkOrientedImageData."""
+    labelmap = _withVoxels(slicer.vtkOrientedImageData(), labels)
+    labelmap.SetImageToWorldMatrix(_matrixFromArray(RAS_FROM_LPS @ grid.lps_from_ijk))
+    return labelmap
 
 
 def meshFromSegmentationNode(node, segmentId: str) -> TriangleMesh:
@@ -255,11 +255,7 @@ def transformNodeFromView(scene, view: XrayView, name: str):
 
 
 def viewAtTransformNode(view: XrayView, node) -> XrayView:
-    """Return the view moved rigidly, source and detector together, to the pose that a transform node holds.
-
-    Raises:
-        InputError: The transform is not linear and rigid.
-    """
+    """Return the view moved rigidly, source and detector together, to a transform node's pose; InputError where it is not rigid."""
     world = vtk.vtkMatrix4x4()
     if not node.IsTransformToWorldLinear():
         raise InputError(f"The transform {node.GetName()} is not linear.", "Choose a linear transform.")
@@ -315,14 +311,18 @@ def vtkPoints(points: np.ndarray) -> vtk.vtkPoints:
 
 
 def _setVoxels(node, array: np.ndarray, lpsFromIjk: np.ndarray) -> None:
-    voxels = array.astype(np.uint8) if array.dtype == bool else np.ascontiguousarray(array)
-    image = vtk.vtkImageData()
-    image.SetDimensions(*voxels.shape[::-1])
-    image.GetPointData().SetScalars(numpy_to_vtk(voxels.ravel(), deep=True))
+    image = _withVoxels(vtk.vtkImageData(), array)
     wasModifying = node.StartModify()
     node.SetIJKToRASMatrix(_matrixFromArray(RAS_FROM_LPS @ lpsFromIjk))
     node.SetAndObserveImageData(image)
     node.EndModify(wasModifying)
+
+
+def _withVoxels(image: vtk.vtkImageData, array: np.ndarray) -> vtk.vtkImageData:
+    voxels = array.astype(np.uint8) if array.dtype == bool else np.ascontiguousarray(array)
+    image.SetDimensions(*voxels.shape[::-1])
+    image.GetPointData().SetScalars(numpy_to_vtk(voxels.ravel(), deep=True))
+    return image
 
 
 def _imageArray(image: vtk.vtkImageData) -> np.ndarray:

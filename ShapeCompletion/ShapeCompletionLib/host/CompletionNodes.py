@@ -1,0 +1,235 @@
+"""A completed shape in the scene: a segment, its surface colored by confidence, the probability, and the slice to outline next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import slicer
+from vtk.util.numpy_support import numpy_to_vtk
+
+from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.host import Folders, Nodes
+
+from .CompletionFolder import CONFIDENCE, CompletedShape
+
+NEXT_SLICE_NAME = "Next slice that would help most"
+OUTLINE_COLOR = (0.98, 0.72, 0.25)
+PLANE_COLOR = (0.45, 0.80, 1.0)
+CONFIDENCE_COLORS = ((0.0, (0.36, 0.11, 0.42)), (0.35, (0.76, 0.24, 0.40)), (0.65, (0.94, 0.58, 0.36)), (1.0, (0.97, 0.93, 0.82)))
+"""From unsure to sure: ever lighter, so that it reads in grey and with any color vision; what is sure looks like bone."""
+_COLORS = 256
+_BINARY_LABELMAP, _CLOSED_SURFACE = "Binary labelmap", "Closed surface"
+_SOURCE, _SEGMENT = "ShapeCompletion.Source", "ShapeCompletion.Segment"  # on the output segmentation: what it was made from
+_MODEL, _PROBABILITY, _NEXT = "ShapeCompletion.Model", "ShapeCompletion.Probability", "ShapeCompletion.NextSlice"
+
+
+@dataclass(frozen=True, eq=False)
+class CompletionNodes:
+    """The nodes of a completed shape, and what is known of it.
+
+    Attributes:
+        segmentation: vtkMRMLSegmentationNode of one segment; an outline in slices.
+        model: vtkMRMLModelNode with the point scalar `confidence`, shown as color.
+        probability: vtkMRMLScalarVolumeNode, 0 to 1.
+        nextSlice: vtkMRMLMarkupsPlaneNode of the slice that would help most; hidden where there is none.
+        shape: What was read.
+    """
+
+    segmentation: Any
+    model: Any
+    probability: Any
+    nextSlice: Any
+    shape: CompletedShape
+
+
+def showCompletion(scene, shape: CompletedShape, source, segmentId: str) -> CompletionNodes:
+    """Bring a completed shape into the scene, all of it or nothing; what an earlier run for the same segment has made is updated.
+
+    Args:
+        scene: vtkMRMLScene.
+        shape: The values.
+        source: vtkMRMLSegmentationNode that it was made from; it is not changed.
+        segmentId: Which of its segments.
+    """
+    name = f"{source.GetName()} completed"
+    output = findCompletion(scene, source, segmentId)
+    folder = Folders.folderItem(scene, name) if output is None else None
+    with Folders.allOrNothing(scene, folder):
+        if output is None:
+            output = _newSegmentation(scene, source, segmentId, name)
+        probability = _showProbability(scene, output, shape)
+        model = _showModel(scene, output, shape)
+        _showSegment(output, shape, probability, model)
+        nextSlice = _showNextSlice(scene, output, shape)
+        if folder is not None:
+            for node in (output, model, probability, nextSlice):
+                Folders.moveToFolder(scene, node, folder)
+    return CompletionNodes(output, model, probability, nextSlice, shape)
+
+
+def findCompletion(scene, source, segmentId: str):
+    """Return the segmentation node that an earlier run for a segment has made, or None."""
+    for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")):
+        node = scene.GetNthNodeByClass(n, "vtkMRMLSegmentationNode")
+        if node.GetNodeReferenceID(_SOURCE) == source.GetID() and node.GetAttribute(_SEGMENT) == segmentId:
+            return node
+    return None
+
+
+def sourceOf(nodes: CompletionNodes) -> tuple[Any, str]:
+    """Return the segmentation node, and the id of its segment, that a shape was made from.
+
+    Raises:
+        InputError: It is no longer in the scene.
+    """
+    source = nodes.segmentation.GetNodeReference(_SOURCE)
+    if source is None:
+        raise InputError(f"What {nodes.segmentation.GetName()} was made from is no longer in the scene.", "Load it again.")
+    return source, nodes.segmentation.GetAttribute(_SEGMENT)
+
+
+def setNextSliceVisible(nodes: CompletionNodes, visible: bool) -> None:
+    """Show or hide the plane of the next slice; where there is none it stays hidden."""
+    nodes.nextSlice.GetDisplayNode().SetVisibility(visible and nodes.shape.nextSlice is not None)
+
+
+def _newSegmentation(scene, source, segmentId: str, name: str):
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node.CreateDefaultDisplayNodes()
+    node.SetNodeReferenceID(_SOURCE, source.GetID())
+    node.SetAttribute(_SEGMENT, segmentId)
+    node.GetSegmentation().SetSourceRepresentationName(_BINARY_LABELMAP)
+    segment = slicer.vtkSegment()
+    segment.SetName(source.GetSegmentation().GetSegment(segmentId).GetName())
+    segment.SetColor(*OUTLINE_COLOR)
+    segment.AddRepresentation(_BINARY_LABELMAP, slicer.vtkOrientedImageData())
+    node.GetSegmentation().AddSegment(segment)
+    display = node.GetDisplayNode()
+    display.SetPreferredDisplayRepresentationName2D(_CLOSED_SURFACE)
+    display.SetVisibility3D(False)  # the model shows the same, with its confidence
+    display.SetVisibility2DFill(False)
+    display.SetSliceIntersectionThickness(2)
+    return node
+
+
+def _showSegment(node, shape: CompletedShape, probability, model) -> None:
+    """Give the output its voxels, and the model's points as its closed surface."""
+    node.SetReferenceImageGeometryParameterFromVolumeNode(probability)
+    segment = node.GetSegmentation().GetNthSegment(0)
+    surface = model.GetPolyData().NewInstance()
+    surface.SetPoints(model.GetPolyData().GetPoints())
+    surface.SetPolys(model.GetPolyData().GetPolys())
+    wasModifying = node.StartModify()
+    segment.AddRepresentation(_BINARY_LABELMAP, Nodes.labelmapFromArray(shape.labels, shape.grid))
+    segment.AddRepresentation(_CLOSED_SURFACE, surface)
+    node.EndModify(wasModifying)
+
+
+def _showProbability(scene, output, shape: CompletedShape):
+    node = output.GetNodeReference(_PROBABILITY)
+    if node is None:
+        node = Nodes.volumeNodeFromArray(scene, shape.probability, shape.grid, f"{output.GetName()} probability")
+        Nodes.setWindow(node, 0.0, 1.0)
+        output.SetNodeReferenceID(_PROBABILITY, node.GetID())
+    else:
+        Nodes.updateVolumeNode(node, shape.probability, shape.grid)
+    return node
+
+
+def _showModel(scene, output, shape: CompletedShape):
+    polyData = Nodes.polyDataFromMesh(shape.mesh)
+    scalars = numpy_to_vtk(shape.confidence, deep=True)
+    scalars.SetName(CONFIDENCE)
+    polyData.GetPointData().SetScalars(scalars)
+    node = output.GetNodeReference(_MODEL)
+    if node is None:
+        node = Nodes.modelNodeFromPolyData(scene, polyData, f"{output.GetName()} surface")
+        _styleModel(scene, node)
+        output.SetNodeReferenceID(_MODEL, node.GetID())
+    else:
+        Nodes.updateModelNode(node, polyData)
+    return node
+
+
+def _styleModel(scene, model) -> None:
+    """Color the surface by its confidence, with a legend."""
+    display = model.GetDisplayNode()
+    display.SetAndObserveColorNodeID(_colorNode(scene).GetID())
+    display.SetActiveScalarName(CONFIDENCE)
+    display.SetScalarVisibility(True)
+    display.SetScalarRangeFlag(display.UseManualScalarRange)
+    display.SetScalarRange(0.0, 1.0)
+    display.SetAmbient(0.3)  # shading and highlights must not be taken for confidence
+    display.SetDiffuse(0.65)
+    display.SetSpecular(0.0)
+    display.SetVisibility2D(False)
+    legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(model)
+    legend.SetTitleText("Confidence")
+    legend.SetNumberOfLabels(3)
+    legend.SetVisibility2D(False)
+
+
+def _colorNode(scene):
+    """Return the colors of confidence, one node for the whole scene."""
+    tag = "ShapeCompletionConfidence"
+    node = scene.GetSingletonNode(tag, "vtkMRMLColorTableNode")
+    if node is not None:
+        return node
+    node = scene.CreateNodeByClass("vtkMRMLColorTableNode")
+    node.UnRegister(None)
+    node.SetSingletonTag(tag)
+    node.SetName("Confidence")
+    node.SetTypeToUser()
+    node.SetNumberOfColors(_COLORS)
+    places = np.linspace(0, 1, _COLORS)
+    stops = [place for place, _ in CONFIDENCE_COLORS]
+    channels = [np.interp(places, stops, [color[channel] for _, color in CONFIDENCE_COLORS]) for channel in range(3)]
+    for index, color in enumerate(np.stack(channels, 1).tolist()):
+        node.SetColor(index, f"{places[index]:.2f}", *color, 1.0)
+    node.SetHideFromEditors(True)
+    return scene.AddNode(node)
+
+
+def _showNextSlice(scene, output, shape: CompletedShape):
+    """Show the plane; where it is new or was missing it becomes visible, otherwise it stays as the user has it."""
+    node = output.GetNodeReference(_NEXT)
+    if node is None:
+        node = _newPlane(scene)
+        output.SetNodeReferenceID(_NEXT, node.GetID())
+    following = shape.nextSlice
+    wasMissing = node.GetNumberOfControlPoints() == 0
+    if following is None:
+        node.RemoveAllControlPoints()
+        node.GetDisplayNode().SetVisibility(False)
+        return node
+    node.LockedOff()
+    node.SetCenterWorld(*Nodes.rasFromLps(following.center_lps_mm))
+    node.SetNormalWorld(*Nodes.rasFromLps(following.normal_lps))
+    node.SetSizeWorld(following.extent_mm, following.extent_mm)
+    node.LockedOn()
+    if wasMissing:
+        node.GetDisplayNode().SetVisibility(True)
+    return node
+
+
+def _newPlane(scene):
+    node = scene.AddNewNodeByClass("vtkMRMLMarkupsPlaneNode", NEXT_SLICE_NAME)
+    node.CreateDefaultDisplayNodes()
+    node.SetPlaneType(node.PlaneTypePointNormal)
+    node.SetSizeMode(node.SizeModeAbsolute)
+    display = node.GetDisplayNode()
+    display.SetSelectedColor(*PLANE_COLOR)
+    display.SetColor(*PLANE_COLOR)
+    display.SetFillOpacity(0.25)
+    display.SetOutlineOpacity(0.9)
+    display.SetNormalVisibility(False)
+    display.SetHandlesInteractive(False)
+    display.SetPointLabelsVisibility(False)
+    display.SetPropertiesLabelVisibility(True)
+    display.SetTextScale(4.5)
+    label = display.GetTextProperty()
+    label.SetBackgroundColor(0.08, 0.12, 0.18)
+    label.SetBackgroundOpacity(0.6)
+    return node

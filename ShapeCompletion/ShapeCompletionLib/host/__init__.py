@@ -1,0 +1,1 @@
+"""The side of ShapeCompletion that lives in Slicer."""
