@@ -140,7 +140,8 @@ class Reconstruct:
 
         region = read_region(self.roi) if self.roi else None
         config = ReconstructionConfig(self.method, self.quality, self.device, self.spacing, region, self.seed)
-        from IntraopReconLib.core.pipeline import reconstruct_case, result_warnings
+        from IntraopReconLib.core.pipeline import reconstruct_case
+        from SparseAnatomyLib.provenance import result_warnings
 
         with progress_bar() as report:
             paths = reconstruct_case(self.case, self.out, config, report)

@@ -31,7 +31,8 @@ def run_demo(name: str, out: Path, quality: Quality) -> None:
     """
     case = sample_case(name)
     from IntraopReconLib.core.evaluate import evaluate
-    from IntraopReconLib.core.pipeline import reconstruct_case, result_warnings
+    from IntraopReconLib.core.pipeline import reconstruct_case
+    from SparseAnatomyLib.provenance import result_warnings
 
     start_s = time.monotonic()
     with progress_bar() as report:

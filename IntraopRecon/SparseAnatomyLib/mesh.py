@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,17 +89,24 @@ def mesh_from_field(
     return TriangleMesh(transform_points(grid.lps_from_ijk, points_ijk - 1.0).astype(np.float32), np.ascontiguousarray(triangles))
 
 
-def write_vtp(mesh: TriangleMesh, path: Path) -> None:
+def write_vtp(mesh: TriangleMesh, path: Path, point_scalars: Mapping[str, np.ndarray] | None = None) -> None:
     """Write VTK XML PolyData with point normals; field data `SPACE` says LPS, as Slicer writes and reads it.
 
+    Args:
+        mesh: The surface.
+        path: The file.
+        point_scalars: By name, a value for each point, float32 [n]; the first is the active one.
+
     Raises:
+        ValueError: Scalars of another number than the points.
         OSError: The file could not be written; nothing is left under its name.
     """
     from vtkmodules.vtkIOXML import vtkXMLPolyDataWriter
 
     writer = vtkXMLPolyDataWriter()
     writer.SetCompressorTypeToZLib()
-    _write(writer, mesh, Path(path))
+    scalars = {name: check_array(name, values, (len(mesh.points_lps_mm),), np.float32) for name, values in (point_scalars or {}).items()}
+    _write(writer, _to_vtk(mesh, scalars), Path(path))
 
 
 def write_stl(mesh: TriangleMesh, path: Path) -> None:
@@ -113,7 +121,7 @@ def write_stl(mesh: TriangleMesh, path: Path) -> None:
     writer.SetFileTypeToBinary()
     writer.SetHeader(_STL_HEADER)
     if len(mesh.triangles):
-        _write(writer, mesh, Path(path))
+        _write(writer, _to_vtk(mesh), Path(path))
     else:  # which VTK refuses to write
         Path(path).write_bytes(_STL_HEADER.encode().ljust(84, b"\0"))
 
@@ -185,7 +193,7 @@ def _from_vtk(poly, vtk_to_numpy) -> TriangleMesh:
     return TriangleMesh(vtk_to_numpy(poly.GetPoints().GetData()).astype(np.float32), triangles.astype(np.int64))
 
 
-def _to_vtk(mesh: TriangleMesh) -> vtkPolyData:
+def _to_vtk(mesh: TriangleMesh, point_scalars: Mapping[str, np.ndarray] | None = None) -> vtkPolyData:
     from vtkmodules.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray
     from vtkmodules.vtkCommonCore import vtkPoints, vtkStringArray
     from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkPolyData
@@ -208,10 +216,16 @@ def _to_vtk(mesh: TriangleMesh) -> vtkPolyData:
     space.SetName("SPACE")
     space.InsertNextValue("LPS")
     poly.GetFieldData().AddArray(space)
+    for number, (name, values) in enumerate((point_scalars or {}).items()):
+        array = numpy_to_vtk(np.ascontiguousarray(values), deep=True)
+        array.SetName(name)
+        poly.GetPointData().AddArray(array)
+        if number == 0:
+            poly.GetPointData().SetActiveScalars(name)
     return poly
 
 
-def _write(writer, mesh: TriangleMesh, path: Path) -> None:
+def _write(writer, poly: vtkPolyData, path: Path) -> None:
     """Write to a temporary name, then rename."""
     from vtkmodules.vtkCommonCore import vtkCommand
 
@@ -219,7 +233,7 @@ def _write(writer, mesh: TriangleMesh, path: Path) -> None:
     complaints: list[str] = []
     writer.AddObserver(vtkCommand.ErrorEvent, lambda *_: complaints.append("VTK reports an error"))
     writer.SetFileName(str(partial))
-    writer.SetInputData(_to_vtk(mesh))
+    writer.SetInputData(poly)
     try:
         if writer.Write() != 1 or writer.GetErrorCode() or complaints:
             raise OSError(f"{path}: the mesh could not be written.")

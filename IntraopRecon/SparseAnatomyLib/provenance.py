@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,11 @@ def package_versions(packages: Sequence[str]) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             versions[package] = "not installed as a package"
     return versions
+
+
+def result_warnings(paths: Mapping[str, Path]) -> list[str]:
+    """Return the sentences that the user should read with a result, those on its input included, from its `report_json`."""
+    return json.loads(paths["report_json"].read_text(encoding="utf-8"))["warnings"]
 
 
 def json_ready(value: Any) -> Any:

@@ -12,9 +12,10 @@ from tiny_case import fake_reconstruction, make_tiny_case
 
 from IntraopReconLib.core import pipeline
 from IntraopReconLib.core.config import ReconstructionConfig
-from IntraopReconLib.core.pipeline import job_folder, reconstruct_case, result_warnings
+from IntraopReconLib.core.pipeline import job_folder, reconstruct_case
 from IntraopReconLib.core.reconstruction import silent
 from SparseAnatomyLib.errors import Cancelled, InputError, ResourceError
+from SparseAnatomyLib.provenance import result_warnings
 
 CONFIG = ReconstructionConfig(spacing_mm=4.0)
 

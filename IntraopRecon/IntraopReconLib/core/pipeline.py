@@ -69,11 +69,6 @@ def job_folder(out: Path) -> Path:
     return Path(out) / "job.partial"
 
 
-def result_warnings(paths: dict[str, Path]) -> list[str]:
-    """Return the sentences that the user should read with a result, those on the case included."""
-    return json.loads(paths["report_json"].read_text(encoding="utf-8"))["warnings"]
-
-
 def _check_out(case: Path, out: Path, config: ReconstructionConfig) -> None:
     """Refuse a result folder that cannot take the result, before anything is computed or made."""
     xrays = (case / "xrays").resolve()

@@ -12,7 +12,8 @@ from SparseAnatomyLib.worker import Job, serve
 def reconstruct(job: Job) -> dict[str, Path]:
     """Reconstruct the case folder `case` into the folder `out` with the settings `config` (see `ReconstructionConfig.to_json`)."""
     from IntraopReconLib.core.config_check import config_from_json
-    from IntraopReconLib.core.pipeline import job_folder, reconstruct_case, result_warnings
+    from IntraopReconLib.core.pipeline import job_folder, reconstruct_case
+    from SparseAnatomyLib.provenance import result_warnings
     from SparseAnatomyLib.volumes import write_volume
 
     case, out = Path(job.text("case")), Path(job.text("out"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,11 +28,29 @@ class Plane:
     axis: int
     index: int
 
+    def __str__(self) -> str:
+        return f"{'kji'[self.axis]}:{self.index}"
+
     def __post_init__(self) -> None:
         if self.axis not in (0, 1, 2):
             raise ValueError(f"axis: expected 0, 1 or 2 for k, j or i, got {self.axis}.")
         if self.index < 0:
             raise ValueError(f"index: expected zero or more, got {self.index}.")
+
+
+def planes_from_text(names: Sequence[str]) -> tuple[Plane, ...]:
+    """Return planes by their names, such as "k:10": axis of the volume, and index along it, counted from 0.
+
+    Raises:
+        InputError: A name is not understood.
+    """
+    planes = set()
+    for name in names:
+        match = re.fullmatch(r"\s*([kji])\s*:\s*(\d{1,6})\s*", name) if isinstance(name, str) else None
+        if match is None:
+            raise InputError(f"There is no plane {name!r}.", "Name planes by axis and index, such as k:10,k:18,i:40.")
+        planes.add(Plane("kji".index(match[1]), int(match[2])))
+    return tuple(sorted(planes))
 
 
 def find_planes(labels: np.ndarray, spacing_kji_mm: np.ndarray | None = None) -> tuple[Plane, ...]:

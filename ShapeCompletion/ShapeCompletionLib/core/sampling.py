@@ -141,7 +141,7 @@ def context_from_labels(
     for plane in observed:
         if plane.index >= labels.shape[plane.axis]:
             raise InputError(
-                f"The volume has no plane {'kji'[plane.axis]}:{plane.index}; it has {labels.shape[plane.axis]} of them, counted from 0.",
+                f"The volume has no plane {plane}; it has {labels.shape[plane.axis]} along that axis, counted from 0.",
                 "Name planes that are in the volume.",
             )
     drawn = [plane for plane in observed if labels.take(plane.index, plane.axis).any()]

@@ -1,0 +1,210 @@
+"""The commands `shape-completion ...`: arguments to core, a progress bar, an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ShapeCompletionLib.core.config import CompletionConfig, Device, Method, TrainingConfig
+from SparseAnatomyLib.commandline import progress_bar, run_command
+from SparseAnatomyLib.errors import InputError
+
+_COMPLETION = CompletionConfig()
+_TRAINING = TrainingConfig()
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Complete the bundled sample from a few of its slices, measure it against the whole, and make the Slicer scene with pictures."""
+
+    out: Path = Path("demo-output")
+    """Where everything goes."""
+
+    def run(self) -> None:
+        """Run it."""
+        from ShapeCompletionLib.demo import run_demo
+
+        run_demo(self.out)
+
+
+@dataclass(frozen=True)
+class Complete:
+    """Complete a structure that is outlined on a few slices of a segmentation."""
+
+    segmentation: tyro.conf.Positional[Path]
+    """Label volume or Slicer segmentation (NRRD, NIfTI, MetaImage); outlined slices may lie along any axes of it."""
+    out: Path
+    """The result folder: shape, probability, surface with confidence, and report."""
+    prior: str | None = None
+    """Name of a prior that ships, such as vertebra, or the path of one (.pt); without one the slices are interpolated."""
+    label: int = 1
+    """Value of the structure in the segmentation."""
+    steps: int = _COMPLETION.steps
+    """Optimization steps, 1 to 100."""
+    method: Method = _COMPLETION.method
+    """The prior where it fits and interpolation where it does not (auto), or one of them always."""
+    spacing: Annotated[float | None, tyro.conf.arg(metavar="MM")] = _COMPLETION.spacing_mm
+    """Voxel spacing of the result in mm; the finest of the segmentation if absent."""
+    device: Device = _COMPLETION.device
+    """Where the work is done."""
+    planes: Annotated[str | None, tyro.conf.arg(metavar="k:10,k:18,i:40")] = None
+    """The planes that were outlined, by axis and index of the volume, an empty one if it is known to be so; found if absent."""
+
+    def run(self) -> None:
+        """Run it."""
+        from ShapeCompletionLib.core.config_check import config_from_json
+        from ShapeCompletionLib.core.planes import planes_from_text
+        from SparseAnatomyLib.provenance import result_warnings
+
+        config = config_from_json({"method": self.method, "steps": self.steps, "spacing_mm": self.spacing, "device": self.device})
+        planes = None if self.planes is None else planes_from_text(self.planes.split(","))
+        from ShapeCompletionLib.core.pipeline import complete_file
+
+        with progress_bar() as report:
+            paths = complete_file(self.segmentation, self.out, self.prior, self.label, config, report, planes)
+        for warning in result_warnings(paths):
+            print(f"Warning: {warning}", file=sys.stderr)
+        print(f"The shape is {paths['shape']}. Read {paths['report_json']} before you use it.")
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a prior on the whole shapes of a folder; a training that was interrupted goes on where it was."""
+
+    segmentations: Path
+    """Folder of label volumes, whole structures, a file each."""
+    out: Path
+    """The prior (.pt); its card goes beside it."""
+    label: int = 1
+    """Value of the structure in the segmentations."""
+    title: str = ""
+    """The prior's name for people, such as "Vertebra (thoracolumbar)"."""
+    licence: str = ""
+    """Licence of the weights, with the attribution that it asks for."""
+    extent: float = _TRAINING.extent_mm
+    """Edge length in mm of the cube that the prior looks at."""
+    steps: int = _TRAINING.inr_steps + _TRAINING.refine_steps
+    """Optimization steps, of both networks together."""
+    mirror: bool = _TRAINING.mirror
+    """Whether left and right may be swapped."""
+    seed: int = _TRAINING.seed
+    """Same seed, same prior (on the same machine)."""
+
+    def run(self) -> None:
+        """Run it."""
+        if self.out.suffix != ".pt":
+            raise InputError(f"The prior {self.out} must be a .pt file.", "Choose a name such as vertebra.pt.")
+        if not self.segmentations.is_dir():
+            raise InputError(f"There is no folder {self.segmentations}.", "Name the folder that holds the segmentations.")
+        config = self._config()
+        from ShapeCompletionLib.core.meta_train import train_prior
+
+        with progress_bar() as report:
+            path = train_prior(self.segmentations, self.label, self.out, config, report)
+        self._sign(path.with_suffix(".json"))
+        print(f"The prior is {path}. Use it with: shape-completion complete SEGMENTATION --prior {path} --out RESULT")
+
+    def _sign(self, card: Path) -> None:
+        """Put the title and the licence on the prior's card."""
+        from ShapeCompletionLib.core.prior_card import read_card
+
+        said = {name: text for name, text in (("title", self.title), ("licence", self.licence)) if text}
+        if said:
+            write_text(card, replace(read_card(card), **said).to_json())
+
+    def _config(self) -> TrainingConfig:
+        """Return the settings, the steps shared out between the networks as by default."""
+        if not 10.0 <= self.extent <= 1000.0:
+            raise InputError("The extent must lie between 10 and 1000 mm.", "Choose a cube that the structure fits into, such as 128 mm.")
+        if self.steps < 2:
+            raise InputError("The steps must be 2 or more.", "Choose some thousands of steps.")
+        first = max(1, round(self.steps * _TRAINING.inr_steps / (_TRAINING.inr_steps + _TRAINING.refine_steps)))
+        return replace(
+            _TRAINING, extent_mm=self.extent, mirror=self.mirror, seed=self.seed, inr_steps=first, refine_steps=self.steps - first
+        )
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a prior, beside interpolation, on whole shapes that it was not trained on."""
+
+    segmentations: Path
+    """Folder of label volumes, whole structures, a file each."""
+    prior: Path
+    """The prior (.pt)."""
+    spacing: tuple[float, ...] = (8.0, 16.0)
+    """Distances between slices in mm."""
+    label: int = 1
+    """Value of the structure in the segmentations."""
+    out: Path | None = None
+    """Where the figures go as JSON."""
+
+    def run(self) -> None:
+        """Run it."""
+        if not self.segmentations.is_dir():
+            raise InputError(f"There is no folder {self.segmentations}.", "Name the folder that holds the segmentations.")
+        if not (self.spacing and all(0.1 <= spacing <= 300.0 for spacing in self.spacing)):
+            raise InputError("The distances between slices must lie between 0.1 and 300 mm.", "Choose such as --spacing 8 16.")
+        from ShapeCompletionLib.core.evaluate import evaluate_prior
+        from SparseAnatomyLib.provenance import json_ready
+
+        with progress_bar() as report:
+            figures = evaluate_prior(self.segmentations, self.prior, self.spacing, self.label, report)
+        if self.out is not None:
+            write_text(self.out, json.dumps(json_ready(figures), indent=1, allow_nan=False) + "\n")
+        print_figures(figures)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, to a temporary name first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def print_figures(figures: dict, group: str = "") -> None:
+    """Print the single numbers among nested figures, one a line."""
+    for name, value in figures.items():
+        path = f"{group} {name}".strip()
+        if isinstance(value, dict):
+            print_figures(value, path)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            print(f"{path:48s} {value:.4g}")
+
+
+Command = (
+    Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Complete, tyro.conf.subcommand("complete")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+)
+_DESCRIPTION = (
+    "Complete shapes from a few outlined slices. Research use only. Exit codes: 0 done, 2 bad input, 3 cancelled, 4 resources, "
+    "1 anything else."
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: By default those of the process.
+
+    Returns:
+        The exit code. (Arguments that make no sense, and --help, end the process here: 2 and 0.)
+    """
+    config = (tyro.conf.FlagCreatePairsOff,)
+    command = tyro.cli(Command, args=arguments, prog="shape-completion", description=_DESCRIPTION, config=config)
+    return run_command(command.run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
