@@ -30,6 +30,9 @@ class Temperature:
         return expit(logits / self.at(distance)).astype(np.float32)
 
 
+INTERPOLATION = Temperature(1.0, 0.3)
+
+
 def fit_temperature(logits: np.ndarray, distance: np.ndarray, inside: np.ndarray) -> Temperature:
     """Fit to voxels near surfaces, [n] each, by maximum likelihood.
 

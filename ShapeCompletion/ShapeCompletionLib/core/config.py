@@ -110,3 +110,59 @@ class AlignSettings:
     refined_starts: int = 2
     evaluations: int = 8
     least_gain: float = 0.05
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a prior is trained.
+
+    Attributes:
+        extent_mm: Edge length of the cube that the prior looks at; larger structures are looked at in a cube of their own size.
+        mirror: Whether left and right may be swapped.
+        folds: Parts that the patients are split into, to measure and to calibrate on patients that were not trained on.
+        inr_steps: Outer steps of the implicit network.
+        inr_tasks: Shapes a step.
+        context_points: Of a shape in the inner loop.
+        target_points: Of a shape in the outer loop.
+        refine_steps: Steps of the residual network, one shape each.
+        refine_rate: AdamW's first step size.
+        seed: Same seed, same prior.
+    """
+
+    extent_mm: float = 128.0
+    mirror: bool = True
+    folds: int = 3
+    inr_steps: int = 800
+    inr_tasks: int = 4
+    context_points: int = 1_024
+    target_points: int = 2_048
+    refine_steps: int = 4_000
+    refine_rate: float = 1.5e-3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How a prior is measured.
+
+    Attributes:
+        spacings_mm: Distances between parallel slices.
+        offset_step_mm: Between the offsets of the first slice, all of which are averaged over.
+        three_planes: Whether the layout of three orthogonal planes is measured too.
+        keep_empty: Planes that miss the structure are known to be empty, as in the paper; otherwise they are as if never seen.
+        steps: Optimization steps of the implicit network.
+        voxel_mm: Of the grid that is compared.
+        pixel_mm: Of the slices.
+        surface_distances: Whether average surface distances are measured too, which takes longer than all else.
+        transform: Of the structures before they are cut, [4, 4] about their center; none by default.
+    """
+
+    spacings_mm: tuple[float, ...] = (8.0, 16.0)
+    offset_step_mm: float = 2.0
+    three_planes: bool = True
+    keep_empty: bool = True
+    steps: int = 1
+    voxel_mm: float = 1.0
+    pixel_mm: float = 1.0
+    surface_distances: bool = False
+    transform: tuple[tuple[float, ...], ...] | None = None

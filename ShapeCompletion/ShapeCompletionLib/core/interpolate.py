@@ -25,6 +25,7 @@ class InterpolationField:
     """Slices, prepared for evaluation; made by `interpolation_field`.
 
     Attributes:
+        slices: The slices, stack by stack, each in order along its normal.
         distances_mm: In-plane signed distances of all slices, positive inside, one after the other, float32 [pixels].
         starts: Where in them each slice starts, int64 [slice].
         shapes: Rows and columns of each slice, int64 [slice, 2].
@@ -34,6 +35,7 @@ class InterpolationField:
         radii_mm: Largest inscribed radius of each slice's cross-section; of an empty slice that of its fullest neighbor, float32 [slice].
     """
 
+    slices: tuple[Slice, ...]
     distances_mm: np.ndarray
     starts: np.ndarray
     shapes: np.ndarray
@@ -84,6 +86,7 @@ def interpolation_field(slices: tuple[Slice, ...]) -> InterpolationField:
     maps = [np.full(one.mask.shape, -r, np.float32) if not one.mask.any() else m for one, m, r in zip(ordered, maps, radii, strict=True)]
     sizes = [m.size for m in maps]
     return InterpolationField(
+        tuple(ordered),
         np.concatenate([m.ravel() for m in maps]).astype(np.float32),
         np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64),
         np.array([m.shape for m in maps], np.int64),

@@ -1,4 +1,4 @@
-"""What a prior makes of slices, in its cube: one exact step of the implicit network, then the residual network."""
+"""What a prior makes of slices, in its cube: the exact step of the implicit network, then the residual network."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .align import align
 from .cube import PRIOR_CUBE, CubeView, context_points, prior_points
-from .inner_loop import Posterior, head_prior, solve
-from .inr import features
-from .refine import RefineNetwork
+from .inner_loop import head_prior, more_steps, solve, solved_parameters
+from .inr import features, inr_parameters, logits
+from .prior import Prior
+from .refine import RefineNetwork, refined_logits
 
 CONTEXT_POINTS = 1_024
 _CONTEXT_SEED = 0  # the same slices give the same shape
@@ -19,33 +21,83 @@ _CONTEXT_SEED = 0  # the same slices give the same shape
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """The implicit network after its step.
+    """The implicit network after its steps.
 
     Attributes:
         logits: On its own grid over the cube, [24, 24, 24].
-        evidence: Of the context, in nats per point.
+        evidence: Of the context under the prior, in nats per point.
     """
 
     logits: Tensor
     evidence: float
 
 
-def inner_step(inr: dict[str, Tensor], view: CubeView) -> Step:
-    """Fit the implicit network's last layer to the slices and evaluate it over the cube.
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a prior makes of slices.
+
+    Attributes:
+        logits: Of being inside, before calibration, over the cube, float32 [k, j, i].
+        correction: Of the residual network, float32 [k, j, i].
+        evidence: Of the slices under the prior, in nats per context point.
+        moved: Whether the prior was turned, shifted or scaled to fit.
+    """
+
+    logits: np.ndarray
+    correction: np.ndarray
+    evidence: float
+    moved: bool
+
+
+def predict(prior: Prior, view: CubeView, steps: int = 1) -> Prediction:
+    """Complete the slices of a view by a prior.
+
+    Where the prior explains the slices worse than it usually does, it is moved to where it explains them best.
+
+    Args:
+        prior: Of such structures.
+        view: The slices.
+        steps: Optimization steps of the implicit network; the first is exact.
+    """
+    step, moved = inner_step(prior.inr, view, steps), False
+    if step.evidence < prior.usual_evidence:
+        points, targets = _context(view)
+        alignment = align(prior.inr, points, targets)
+        if alignment.accepted:
+            step, moved = inner_step(prior.inr, view, steps, alignment.prior_from_context), True
+    field, distance, prior_logits = network_inputs(view, step)
+    correction = correct(prior.refine, field, distance, prior_logits)
+    refined = refined_logits(field, distance, correction)
+    return Prediction(refined[0, 0].numpy(), correction[0, 0].numpy(), step.evidence, moved)
+
+
+def inner_step(inr: dict[str, Tensor], view: CubeView, steps: int = 1, prior_from_context: np.ndarray | None = None) -> Step:
+    """Fit the implicit network to the slices and evaluate it over the cube.
 
     Args:
         inr: As in `Prior.inr`.
         view: The slices.
+        steps: The first solves the last layer exactly, further ones descend on all weights.
+        prior_from_context: Similarity that moves normalized points into the prior's place, [4, 4].
     """
-    points, targets = context_points(view, CONTEXT_POINTS, np.random.default_rng(_CONTEXT_SEED))
+    points, targets = _context(view)
+    wanted = torch.from_numpy(prior_points())
+    if prior_from_context is not None:
+        matrix = torch.from_numpy(prior_from_context).float()
+        points, wanted = ((x @ matrix[:3, :3].T + matrix[:3, 3]).clamp(-1, 1) for x in (points, wanted))
     with torch.no_grad():
-        posterior = _posterior(inr, points, targets)
-        logits = posterior.logits(features(inr, torch.from_numpy(prior_points())))
-    return Step(logits.reshape([PRIOR_CUBE] * 3), float(posterior.evidence))
+        posterior = solve(head_prior(inr), features(inr, points), targets)
+        if steps == 1:
+            values = posterior.logits(features(inr, wanted))
+        else:
+            solved = solved_parameters(inr_parameters(inr), posterior)
+            values = logits(more_steps(solved, points, (targets > 0).float(), steps - 1), wanted)
+    return Step(values.reshape([PRIOR_CUBE] * 3), float(posterior.evidence))
 
 
-def _posterior(inr: dict[str, Tensor], points: np.ndarray, targets: np.ndarray) -> Posterior:
-    return solve(head_prior(inr), features(inr, torch.from_numpy(points)), torch.from_numpy(targets.astype(np.float32)))
+def _context(view: CubeView) -> tuple[Tensor, Tensor]:
+    points, targets = context_points(view, CONTEXT_POINTS, np.random.default_rng(_CONTEXT_SEED))
+    return torch.from_numpy(points), torch.from_numpy(targets.astype(np.float32))
 
 
 def network_inputs(view: CubeView, step: Step) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,10 +106,10 @@ def network_inputs(view: CubeView, step: Step) -> tuple[Tensor, Tensor, Tensor]:
     return torch.from_numpy(field)[None, None], torch.from_numpy(distance)[None, None], step.logits[None, None]
 
 
-def correct(network: RefineNetwork, view: CubeView, step: Step) -> np.ndarray:
-    """Return the residual network's correction over the cube, float32 [k, j, i]."""
+def correct(network: RefineNetwork, field: Tensor, distance: Tensor, prior_logits: Tensor) -> Tensor:
+    """Return the residual network's correction, float32 [1, 1, k, j, i]."""
     with torch.no_grad(), half_precision():
-        return network(*network_inputs(view, step))[0, 0].float().numpy()
+        return network(field, distance, prior_logits).float()
 
 
 def half_precision() -> torch.autocast:

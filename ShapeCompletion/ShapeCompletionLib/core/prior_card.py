@@ -1,4 +1,4 @@
-"""The card beside each prior: what it was trained on, how, and how well it does. Reading one needs no torch, so that the panel can list them."""
+"""The card beside each prior: what it was trained on, how, and how well it does. The panel lists them without torch."""
 
 from __future__ import annotations
 

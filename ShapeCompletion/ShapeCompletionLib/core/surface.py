@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import expit
 
+from SparseAnatomyLib.frames import transform_points
 from SparseAnatomyLib.grid import VoxelGrid
 
 from ._surface_numba import blend, coarse
+from .calibration import Temperature
 from .cube import CubeView
 from .refine import FIELD_LIMIT, LOGITS_PER_VOXEL
 
@@ -38,3 +41,30 @@ def evaluate(view: CubeView, correction: np.ndarray | None, grid: VoxelGrid) -> 
         voxel = np.float32(view.voxel_mm)
         blend(logits, distances, near, fine / voxel, fine_distance / voxel, corrected, cube_from_grid, size, *limits)
     return logits.reshape(grid.shape_kji), distances.reshape(grid.shape_kji)
+
+
+def confidence_at(
+    points_lps_mm: np.ndarray, logits: np.ndarray, distance: np.ndarray, grid: VoxelGrid, temperature: Temperature
+) -> np.ndarray:
+    """Return the probability that the true surface passes within 1 mm of each point, float32 [n].
+
+    With calibrated logits that change by s per mm across the surface, the surface lies within 1 mm where the logit at the point is
+    within s of zero: 2·sigmoid(s) - 1.
+
+    Args:
+        points_lps_mm: On the surface, [n, 3].
+        logits: As `evaluate` returns them, [k, j, i].
+        distance: As `evaluate` returns it.
+        grid: Theirs.
+        temperature: Of the calibration.
+    """
+    ijk = transform_points(np.linalg.inv(grid.lps_from_ijk), points_lps_mm.astype(float))
+    place = np.clip(np.rint(ijk[:, ::-1]).astype(int), 0, np.array(grid.shape_kji) - 1)
+    slope = np.zeros(len(place))
+    for axis, spacing_mm in enumerate(grid.spacing_mm[::-1]):
+        below, above = place.copy(), place.copy()
+        below[:, axis], above[:, axis] = np.maximum(place[:, axis] - 1, 0), np.minimum(place[:, axis] + 1, grid.shape_kji[axis] - 1)
+        apart_mm = np.maximum(above[:, axis] - below[:, axis], 1) * spacing_mm
+        slope += ((logits[tuple(above.T)] - logits[tuple(below.T)]) / apart_mm) ** 2
+    per_mm = np.sqrt(slope) / temperature.at(distance[tuple(place.T)])
+    return (2 * expit(per_mm) - 1).astype(np.float32)

@@ -1,0 +1,133 @@
+"""From segmentations to a prior that knows how good it is: measured and calibrated on patients left out, then trained on all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from SparseAnatomyLib.errors import InputError
+
+from .calibration import Temperature, fit_temperature
+from .config import EvaluationConfig, TrainingConfig
+from .evaluate import Measured, measure_all, summary
+from .meta_train import Training, train
+from .prior import Prior, save_prior
+from .prior_card import PriorCard
+from .shapes import TrainingShape, load_shapes
+
+Report = Callable[[float, str], None]
+_MEASURING_SHARE = 0.15  # of the time of a fold
+_USUAL = 0.05  # share of shapes of the prior's kind that fit it less than usual
+
+
+@dataclass(frozen=True)
+class PriorInfo:
+    """What the card says besides what is measured."""
+
+    title: str
+    trained_on: str
+    licence: str
+    command: str
+
+
+def train_prior(
+    shapes: list[TrainingShape], out: Path, info: PriorInfo, config: TrainingConfig, evaluation: EvaluationConfig, report: Report
+) -> Path:
+    """Train a prior; a run that was killed goes on from the checkpoints in `OUT.training/`.
+
+    The patients are split into folds; for each, a prior is trained on the others and measured on it. These measurements give the card's
+    figures, the temperature and the usual evidence. The prior that is kept is then trained on all.
+
+    Args:
+        shapes: All structures.
+        out: The prior's file, ending with `.pt`; its card comes beside it.
+        info: For the card.
+        config: Of the training.
+        evaluation: Of the measurements.
+        report: Told the fraction done.
+
+    Raises:
+        InputError: Too few patients for the folds.
+    """
+    folds = patient_folds(shapes, config.folds, config.seed)
+    parts = len(folds) + 1
+    work = out.with_suffix(".training")
+    measured: list[Measured] = []
+    for number, held_out in enumerate(folds):
+        part = _part(report, number, parts)
+        others = [shape for shape in shapes if shape.patient not in held_out]
+        training = train(others, config, work / f"fold_{number}.pt", _scaled(part, 0, 1 - _MEASURING_SHARE))
+        prior = _prior(training, out, info, Temperature(1.0, 0.0), -np.inf)
+        test = [shape for shape in shapes if shape.patient in held_out]
+        measured += measure_all(prior, test, evaluation, _scaled(part, 1 - _MEASURING_SHARE, 1))
+    temperature, usual = calibrated(measured)
+    training = train(shapes, config, work / "all.pt", _part(report, len(folds), parts))
+    prior = _prior(training, out, info, temperature, usual)
+    card = replace(prior.card, figures=summary(measured, prior))
+    path = save_prior(replace(prior, card=card), out)
+    for leftover in sorted(work.glob("*.pt")):
+        leftover.unlink()
+    work.rmdir()
+    return path
+
+
+def train_from_folder(
+    folder: Path, label: int, patient_pattern: str, out: Path, info: PriorInfo, config: TrainingConfig, report: Report
+) -> Path:
+    """Train on the label volumes of a folder; arguments as in `load_shapes` and `train_prior`."""
+    shapes = load_shapes(folder, label, patient_pattern)
+    return train_prior(shapes, out, info, config, EvaluationConfig(), report)
+
+
+def patient_folds(shapes: list[TrainingShape], folds: int, seed: int) -> list[set[str]]:
+    """Split the patients into folds of about as many shapes each.
+
+    Raises:
+        InputError: Fewer patients than folds.
+    """
+    patients = sorted({shape.patient for shape in shapes}, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).hexdigest())
+    if len(patients) < max(folds, 2):
+        raise InputError(
+            f"The segmentations are of {len(patients)} patients; {max(folds, 2)} are needed to measure the prior on patients that it "
+            "was not trained on.",
+            "Add segmentations of other patients.",
+        )
+    count = {name: sum(shape.patient == name for shape in shapes) for name in patients}
+    result: list[set[str]] = [set() for _ in range(folds)]
+    for name in sorted(patients, key=lambda name: -count[name]):  # stable: patients of as many shapes stay in their shuffled order
+        min(result, key=lambda fold: sum(count[one] for one in fold)).add(name)
+    return result
+
+
+def calibrated(measured: list[Measured]) -> tuple[Temperature, float]:
+    """Return the temperature that fits patients left out, and the evidence that all but one in twenty of their layouts exceed."""
+    logits, distance, inside = (np.concatenate([getattr(one, key) for one in measured]) for key in ("logits", "distance", "inside"))
+    return fit_temperature(logits, distance, inside), float(np.quantile([one.figures["evidence"] for one in measured], _USUAL))
+
+
+def _prior(training: Training, out: Path, info: PriorInfo, temperature: Temperature, usual_evidence: float) -> Prior:
+    card = PriorCard(
+        name=out.stem,
+        title=info.title,
+        trained_on=info.trained_on,
+        licence=info.licence,
+        extent_mm=training.config.extent_mm,
+        sha256="",
+        seconds=round(training.cpu_s, 1),
+        steps=training.steps,
+        command=info.command,
+    )
+    return Prior(card, {name: value.detach() for name, value in training.inr.items()}, training.average.eval(), temperature, usual_evidence)
+
+
+def _part(report: Report, number: int, parts: int) -> Report:
+    name = f"Fold {number + 1} of {parts - 1}" if number < parts - 1 else "All patients"
+    return lambda fraction, message: report((number + fraction) / parts, f"{name}: {message}")
+
+
+def _scaled(report: Report, first: float, last: float) -> Report:
+    return lambda fraction, message: report(first + (last - first) * fraction, message)

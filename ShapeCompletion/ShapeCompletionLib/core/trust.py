@@ -1,0 +1,95 @@
+"""Whether the prior is to be believed: by the evidence of the slices, and by slices that it was not shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from SparseAnatomyLib.grid import VoxelGrid
+from SparseAnatomyLib.metrics import dice
+
+from .config import Method
+from .cube import CubeView
+from .interpolate import interpolation_field
+from .predict import Prediction, predict
+from .prior import Prior
+from .sampling import Slice
+from .surface import evaluate
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether to use the prior, a sentence why, and what the clinician should know."""
+
+    use_prior: bool
+    reason: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Dice coefficients on slices that were left out, of the prior and of interpolation."""
+
+    prior: float
+    interpolation: float
+    slices: int
+
+
+def judge(prior: Prior, view: CubeView, prediction: Prediction, method: Method) -> Verdict:
+    """Decide on the prior.
+
+    Slices as probable as the prior's own kind usually makes them are enough. Otherwise every second slice is left out and predicted from
+    the others, by the prior and by interpolation, and the better one is taken; where too few slices are there for that, interpolation.
+
+    Args:
+        prior: What was used.
+        view: The slices.
+        prediction: What it made of them.
+        method: `auto` decides; `inr` warns at most.
+    """
+    title = prior.card.title
+    if prediction.evidence >= prior.usual_evidence:
+        return Verdict(True, f"The slices fit the prior {title}.", ())
+    unusual = f"The slices are unlike what the prior {title} was trained on"
+    test = predict_left_out(prior, view)
+    if method == "inr":
+        worse = test is not None and test.prior < test.interpolation
+        return Verdict(True, "The prior was asked for.", (f"{unusual}{', and interpolation explains them better' if worse else ''}.",))
+    if test is None:
+        return Verdict(False, f"{unusual}, so they were interpolated.", (f"{unusual}: the prior was not used.",))
+    figures = f"on {test.slices} slices left out, the prior reaches a Dice of {test.prior:.2f}, interpolation {test.interpolation:.2f}"
+    if test.prior >= test.interpolation:
+        return Verdict(True, f"{unusual}, but it helps: {figures}.", ())
+    return Verdict(False, f"{unusual}: {figures}, so they were interpolated.", (f"{unusual}: the prior was not used.",))
+
+
+def predict_left_out(prior: Prior, view: CubeView) -> HeldOut | None:
+    """Leave out every second inner slice of each stack and predict it from the rest; None where no stack has three slices."""
+    field = view.interpolation
+    left_out = [n for n in range(1, len(field.slices) - 1) if _is_inner(field.stacks, n)]
+    if not any(field.slices[n].mask.any() for n in left_out):
+        return None
+    rest = CubeView(view.grid, interpolation_field(tuple(one for n, one in enumerate(field.slices) if n not in left_out)))
+    correction = predict(prior, rest).correction
+    seen, by_prior, by_interpolation = [], [], []
+    for n in left_out:
+        grid = _grid_of(field.slices[n])
+        seen.append(field.slices[n].mask.ravel())
+        by_prior.append(evaluate(rest, correction, grid)[0].ravel() > 0)
+        by_interpolation.append(evaluate(rest, None, grid)[0].ravel() > 0)
+    truth = np.concatenate(seen)
+    return HeldOut(dice(np.concatenate(by_prior), truth), dice(np.concatenate(by_interpolation), truth), len(left_out))
+
+
+def _is_inner(stacks: np.ndarray, n: int) -> bool:
+    """Tell whether a slice stands at an odd place of its stack, between two others."""
+    first = int(np.searchsorted(stacks, stacks[n]))
+    return (n - first) % 2 == 1 and stacks[n - 1] == stacks[n] == stacks[n + 1]
+
+
+def _grid_of(one: Slice) -> VoxelGrid:
+    """Return the slice's pixels as a grid of one layer."""
+    column, row = one.pixel_spacing_mm
+    direction = np.stack([one.column_step_lps_mm / column, one.row_step_lps_mm / row, one.normal_lps], 1)
+    return VoxelGrid((*one.mask.shape[::-1], 1), np.array([column, row, 1.0]), one.origin_lps_mm, direction)
