@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-LIBRARIES = REPOSITORY / "IntraopRecon"
+MODULES = ("IntraopRecon", "ShapeCompletion")
+LIBRARIES = [REPOSITORY / name for name in MODULES]
 DESKTOP = ("slicer", "qt", "ctk", "PythonQt", "PySide6", "vtkSlicer", "trame")
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 400, 60, 8
 
-SOURCES = sorted(path for path in LIBRARIES.rglob("*.py") if "__pycache__" not in path.parts)
+SOURCES = sorted(path for folder in LIBRARIES for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
 TEST_SOURCES = sorted(path for path in (REPOSITORY / "Testing").rglob("*.py") if "__pycache__" not in path.parts)
 
 
@@ -26,10 +27,11 @@ def _name(path: Path) -> str:
 
 def _module(path: Path) -> str:
     """Return the dotted name that a file of the libraries is imported by."""
-    return ".".join(path.relative_to(LIBRARIES).with_suffix("").parts).removesuffix(".__init__")
+    folder = next(folder for folder in LIBRARIES if folder in path.parents)
+    return ".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__")
 
 
-CORE = [path for path in SOURCES if "host" not in path.parts and path.parent != LIBRARIES and path.name != "__main__.py"]
+CORE = [path for path in SOURCES if "host" not in path.parts and path.parent not in LIBRARIES and path.name != "__main__.py"]
 HOST = [path for path in SOURCES if "host" in path.parts]
 
 IMPORTER = """
@@ -54,19 +56,27 @@ print("\\n".join(failures))
 def _import_all(modules: list[str], blocked: tuple[str, ...]) -> str:
     """Import modules in a clean interpreter where `blocked` cannot be imported; return what failed, a line each."""
     program = f"MODULES = {modules!r}\nBLOCKED = {blocked!r}\n{IMPORTER}"
-    command = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(LIBRARIES)!r})\n{program}"]
+    paths = [str(folder) for folder in LIBRARIES]
+    command = [sys.executable, "-I", "-c", f"import sys; sys.path[:0] = {paths!r}\n{program}"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 
 
+LIGHT = {  # what the host may import of a core
+    "IntraopReconLib": ("config",),
+    "ShapeCompletionLib": ("config", "config_check", "sampling", "planes", "completion", "prior_card"),
+}
+
+
 def test_core_imports_without_slicer_qt_or_vtk_widgets():
-    assert any("core" in path.parts for path in CORE)
+    assert {path.parts[-3] for path in CORE if path.parent.name == "core"} == set(LIGHT)
     assert _import_all([_module(path) for path in CORE], (*DESKTOP, "vtkmodules.qt", "vtkmodules.tk")) == ""
 
 
 def test_config_and_host_never_import_torch():
-    modules = ["IntraopReconLib.core.config", *(_module(path) for path in HOST)]
+    light = [f"{library}.core.{name}" for library, names in LIGHT.items() for name in names]
+    modules = [*light, *(_module(path) for path in HOST)]
     assert _import_all(modules, ("torch", "numba")) == ""
 
 
@@ -96,15 +106,28 @@ def _under(names: set[str], *packages: str) -> set[str]:
 @pytest.mark.parametrize("path", SOURCES, ids=_name)
 def test_imports_go_one_way(path: Path):
     names = _imports(path)
-    if "SparseAnatomyLib" in path.parts:
-        assert not _under(names, "IntraopReconLib", "ShapeCompletionLib")
-    if "IntraopReconLib" in path.parts:
-        assert not _under(names, "ShapeCompletionLib")
+    others = {library for library in LIGHT if library not in path.parts}
+    if path.parent not in LIBRARIES:  # SparseAnatomyLib neither
+        assert not _under(names, *others)
     if "core" in path.parts:
-        assert not _under(names, *DESKTOP, "IntraopReconLib.host", "IntraopReconLib.worker", "SparseAnatomyLib.host")
-        assert not _under(names, "SparseAnatomyLib.protocol", "SparseAnatomyLib.worker", "IntraopReconLib.cli")
+        assert not _under(names, *DESKTOP, "SparseAnatomyLib.host", "SparseAnatomyLib.protocol", "SparseAnatomyLib.worker")
+        assert not _under(names, *(f"{library}.{part}" for library in LIGHT for part in ("host", "worker", "cli")))
     if "host" in path.parts:
         assert not _under(names, "torch", "numba")
+
+
+@pytest.mark.parametrize("path", HOST, ids=_name)
+def test_host_imports_only_the_light_parts_of_core(path: Path):
+    light = [f"{library}.core.{name}" for library, names in LIGHT.items() for name in names]
+    names = _under(_imports(path), *(f"{library}.core" for library in LIGHT))
+    assert names - _under(names, *light) == set()
+
+
+def test_a_module_script_imports_no_other_modules_library():
+    for folder in LIBRARIES:
+        names = _imports(folder / f"{folder.name}.py")
+        assert _under(names, f"{folder.name}Lib")
+        assert not _under(names, *(f"{other}Lib" for other in MODULES if other != folder.name))
 
 
 STAGES = ("xrays", "calibration", "standardization", "voxels", "splatting")
@@ -133,7 +156,7 @@ def test_package_init_is_a_docstring_only(path: Path):
 
 
 def test_every_folder_of_python_files_is_a_package():
-    folders = {path.parent for path in SOURCES} - {LIBRARIES}
+    folders = {path.parent for path in SOURCES} - set(LIBRARIES)
     assert [_name(folder) for folder in folders if not (folder / "__init__.py").exists()] == []
 
 
@@ -165,8 +188,8 @@ def test_budgets(path: Path):
 
 
 def test_module_script_is_thin():
-    scripts = [path for path in SOURCES if path.parent == LIBRARIES]
-    assert [path.name for path in scripts] in ([], ["IntraopRecon.py"])  # any other file would be taken for a Slicer module
+    scripts = [path for path in SOURCES if path.parent in LIBRARIES]
+    assert [path.stem for path in scripts] == list(MODULES)  # any other file would be taken for a Slicer module
     assert all(path.read_text(encoding="utf-8").count("\n") <= 250 for path in scripts)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,22 @@ def test_every_dependency_is_pinned(project: dict, pins: dict[str, Version]):
 
 def test_extras_and_commands_are_the_promised_ones(project: dict):
     assert set(project["project"]["optional-dependencies"]) >= {"host", "test", "bench", "cuda"}
-    assert project["project"]["scripts"]["intraop-recon"] == "IntraopReconLib.cli:main"
+    assert project["project"]["scripts"] == {"intraop-recon": "IntraopReconLib.cli:main", "shape-completion": "ShapeCompletionLib.cli:main"}
+
+
+def test_installing_takes_every_package(project: dict):
+    find = project["tool"]["setuptools"]["packages"]["find"]
+    packages = {path.parent for path in _tracked() if path.name == "__init__.py"}
+    roots = {folder: REPOSITORY / folder for folder in find["where"]}
+    for package in packages:
+        root = next(root for root in roots.values() if root in package.parents)
+        name = ".".join(package.relative_to(root).parts)
+        assert any(fnmatchcase(name, pattern) for pattern in find["include"]), f"{name} would not be installed"
+    assert {path.relative_to(root).parts[0] for path in packages for root in roots.values() if root in path.parents} == {
+        "IntraopReconLib",
+        "ShapeCompletionLib",
+        "SparseAnatomyLib",
+    }
 
 
 def test_no_dependency_is_gpl(project: dict):
@@ -105,6 +121,7 @@ def test_says_research_use_only(name: str):
 def test_extension_metadata_points_to_files_that_exist():
     metadata = dict(re.findall(r'set\((EXTENSION_\w+) "([^"]*)"\)', _text("CMakeLists.txt")))
     assert metadata["EXTENSION_DEPENDS"] == "PyTorch"
+    assert all(words in metadata["EXTENSION_DESCRIPTION"] for words in ("X-rays", "outlined slices"))  # both modules
     for key in ("EXTENSION_ICONURL", "EXTENSION_SCREENSHOTURLS"):
         for url in metadata[key].split():
             name = url.removeprefix("${_raw}/")

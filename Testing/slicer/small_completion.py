@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 from small_scene import write_nrrd
-from vtk.util.numpy_support import numpy_to_vtk
-from vtkmodules.vtkIOXML import vtkXMLPolyDataReader, vtkXMLPolyDataWriter
 
 from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.mesh import mesh_from_field, write_vtp
@@ -51,9 +49,8 @@ def write_completion(folder: Path, growth_mm: float = 0.0, **changes: Any) -> Pa
     write_nrrd(folder / "probability.nrrd", probability, grid)
     write_nrrd(folder / "shape.nrrd", (probability > 0.5).astype(np.uint8), grid)
     mesh = mesh_from_field(probability, grid, 0.5)
-    write_vtp(mesh, folder / "shape.vtp")
     nearest = np.abs(mesh.points_lps_mm[:, 2, None] - (CENTER_LPS_MM[2] - 29 + 2 * np.array(SLICE_INDICES))).min(1)
-    add_confidence(folder / "shape.vtp", np.clip(1 - nearest / 12, 0.05, 1))
+    write_vtp(mesh, folder / "shape.vtp", {"confidence": np.clip(1 - nearest / 12, 0.05, 1)})
     report = {
         "method": "inr",
         "reason": "The prior explains the slices.",
@@ -66,17 +63,3 @@ def write_completion(folder: Path, growth_mm: float = 0.0, **changes: Any) -> Pa
     }
     (folder / "report.json").write_text(json.dumps({**report, **changes}))
     return folder
-
-
-def add_confidence(path: Path, values: np.ndarray) -> None:
-    """Give a mesh file its point array."""
-    reader = vtkXMLPolyDataReader()
-    reader.SetFileName(str(path))
-    reader.Update()
-    array = numpy_to_vtk(values.astype(np.float32), deep=True)
-    array.SetName("confidence")
-    reader.GetOutput().GetPointData().AddArray(array)
-    writer = vtkXMLPolyDataWriter()
-    writer.SetFileName(str(path))
-    writer.SetInputData(reader.GetOutput())
-    writer.Write()

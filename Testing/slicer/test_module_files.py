@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
+MODULES = ("IntraopRecon", "ShapeCompletion")
 INSTALLED = {".py", ".html", ".ui", ".png", ".json"}
 
 
@@ -12,8 +15,9 @@ def _listed(cmake: str, variable: str) -> list[str]:
     return re.search(rf"set\({variable}\n(.*?)\n\s*\)", cmake, re.DOTALL).group(1).split()
 
 
-def test_cmake_lists_every_script_and_resource(repository: Path):
-    module = repository / "IntraopRecon"
+@pytest.mark.parametrize("name", MODULES)
+def test_cmake_lists_every_script_and_resource(repository: Path, name: str):
+    module = repository / name
     cmake = (module / "CMakeLists.txt").read_text()
     scripts, resources = _listed(cmake, "MODULE_PYTHON_SCRIPTS"), _listed(cmake, "MODULE_PYTHON_RESOURCES")
     files = [path.relative_to(module) for path in module.rglob("*") if path.is_file() and path.suffix in INSTALLED]
@@ -21,5 +25,22 @@ def test_cmake_lists_every_script_and_resource(repository: Path):
     listed = {*scripts, *resources}
     assert len(listed) == len(scripts) + len(resources), "listed twice"
     assert {path for path in scripts if not path.endswith(".py")} == set()
-    assert sorted(tree - listed) == [], "add these to IntraopRecon/CMakeLists.txt"
-    assert sorted(listed - tree) == [], "remove these from IntraopRecon/CMakeLists.txt"
+    assert sorted(tree - listed) == [], f"add these to {name}/CMakeLists.txt"
+    assert sorted(listed - tree) == [], f"remove these from {name}/CMakeLists.txt"
+
+
+def test_no_two_modules_install_a_file_at_the_same_place(repository: Path):
+    listed: list[str] = []
+    for name in MODULES:
+        cmake = (repository / name / "CMakeLists.txt").read_text()
+        listed += _listed(cmake, "MODULE_PYTHON_SCRIPTS") + _listed(cmake, "MODULE_PYTHON_RESOURCES")
+    assert len(listed) == len(set(listed))
+
+
+def test_the_extension_builds_every_module_and_installs_its_data(repository: Path):
+    cmake = (repository / "CMakeLists.txt").read_text()
+    assert [name for name in MODULES if f"add_subdirectory({name})" not in cmake] == []
+    installed = re.search(r"set\(_data (.*?)\)", cmake).group(1).split()
+    assert "install(DIRECTORY ${_data}" in cmake
+    folders = {path.name for path in (repository / "Resources").iterdir() if path.is_dir()} - {"Screenshots"}
+    assert folders <= {Path(path).name for path in installed}

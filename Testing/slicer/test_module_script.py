@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import re
-import sys
 import types
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import get_args
 
@@ -15,39 +11,17 @@ import pytest
 pytest.importorskip("slicer")
 
 import slicer
+from module_stubs import choices, import_script, register_samples, used_widgets, widgets
 
 from IntraopReconLib.core.config import Method, Quality
 
-
-class _App:
-    def __init__(self) -> None:
-        self.connections = []
-
-    def connect(self, signal, function):
-        self.connections.append((signal, function))
-
-
-class _Base:
-    def __init__(self, parent=None) -> None:
-        self.parent = parent
+NAME = "IntraopRecon"
 
 
 @pytest.fixture
 def module(repository: Path, monkeypatch):
     """Return the module script, imported as Slicer would."""
-    base = types.ModuleType("slicer.ScriptedLoadableModule")
-    for name in ("", "Widget", "Logic", "Test"):
-        setattr(base, f"ScriptedLoadableModule{name}", type(f"ScriptedLoadableModule{name}", (_Base,), {}))
-    util = types.ModuleType("slicer.util")
-    util.VTKObservationMixin = type("VTKObservationMixin", (), {})
-    monkeypatch.setitem(sys.modules, "slicer.ScriptedLoadableModule", base)
-    monkeypatch.setitem(sys.modules, "slicer.util", util)
-    monkeypatch.setitem(sys.modules, "qt", types.ModuleType("qt"))
-    monkeypatch.setattr(slicer, "app", _App(), raising=False)
-    spec = importlib.util.spec_from_file_location("IntraopRecon", repository / "IntraopRecon" / "IntraopRecon.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
+    return import_script(repository, monkeypatch, NAME)
 
 
 def test_metadata(module):
@@ -67,32 +41,21 @@ def test_the_four_classes_that_slicer_looks_for(module):
 
 
 def test_sample_data_are_the_bundled_cases(module, monkeypatch):
-    registered = []
-    logic = types.SimpleNamespace(registerCustomSampleDataSource=lambda **source: registered.append(source))
-    monkeypatch.setitem(sys.modules, "SampleData", types.SimpleNamespace(SampleDataLogic=logic))
-    module.registerSampleData()
     chosen = []
     monkeypatch.setattr(module, "chooseSample", chosen.append)
-    for source in registered:
+    for source in register_samples(module, monkeypatch):
         assert Path(source["thumbnailFileName"]).is_file()
         source["customDownloader"](None)
     assert chosen == list(module.SAMPLES)
     assert all((module.sample_case(name) / "poses.json").is_file() for name in chosen)
 
 
-def _ui(repository: Path) -> ElementTree.Element:
-    return ElementTree.parse(repository / "IntraopRecon" / "Resources" / "UI" / "IntraopRecon.ui").getroot()
-
-
 def test_the_panel_has_every_widget_that_the_script_uses(repository: Path):
-    script = (repository / "IntraopRecon" / "IntraopRecon.py").read_text()
-    used = set(re.findall(r"self\.ui\.(\w+)", script))
-    names = {widget.get("name") for widget in _ui(repository).iter("widget")}
+    used = used_widgets(repository, NAME)
     assert used
-    assert used <= names
+    assert used <= set(widgets(repository, NAME))
 
 
-@pytest.mark.parametrize(("widget", "choices"), [("qualityComboBox", get_args(Quality)), ("methodComboBox", get_args(Method))])
-def test_the_panel_offers_what_the_settings_know(repository: Path, widget: str, choices: tuple[str, ...]):
-    box = next(element for element in _ui(repository).iter("widget") if element.get("name") == widget)
-    assert tuple(item.findtext("property/string") for item in box.iter("item")) == choices
+@pytest.mark.parametrize(("widget", "expected"), [("qualityComboBox", get_args(Quality)), ("methodComboBox", get_args(Method))])
+def test_the_panel_offers_what_the_settings_know(repository: Path, widget: str, expected: tuple[str, ...]):
+    assert choices(widgets(repository, NAME)[widget]) == expected

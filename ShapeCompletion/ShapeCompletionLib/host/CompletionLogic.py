@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import SimpleITK
 import slicer
 import vtk
 
 from ShapeCompletionLib.core.config import CompletionConfig
+from ShapeCompletionLib.core.config_check import config_to_json
 from ShapeCompletionLib.core.planes import Plane
 from SparseAnatomyLib.errors import Cancelled, InputError, ResourceError, SparseAnatomyError
 from SparseAnatomyLib.host import Folders
 from SparseAnatomyLib.host.Signal import Signal
 from SparseAnatomyLib.host.WorkerLogic import MakeWorker, WorkerLogic
+from SparseAnatomyLib.volumes import sitk_image
 
 from .CompletionFolder import readCompletion
 from .CompletionNodes import CompletionNodes, showCompletion
@@ -140,13 +144,13 @@ class CompletionLogic(WorkerLogic):
         """
         return self._wait(lambda: self.start(segmentation, segment, prior, config, planes), idle)
 
-    def warmUp(self) -> None:
+    def warmUp(self, prior: str = DEFAULT_PRIOR) -> None:
         """Start the worker and let it import what it needs, so that the first completion is as fast as the later ones.
 
-        Raises:
-            ResourceError: The worker cannot be started.
+        Where it cannot be started, the first completion says so.
         """
-        self._readyWorker().request("warmup")
+        with contextlib.suppress(ResourceError):
+            self._readyWorker().request("warmup", prior=prior)
 
     # Live
 
@@ -225,9 +229,9 @@ class CompletionLogic(WorkerLogic):
     def _request(self, order: Order, outline: Outline) -> None:
         worker = self._readyWorker()
         self._jobFolder = _writeJob(outline)
-        payload: dict[str, Any] = {"label": _LABEL, "prior": order.prior, "config": asdict(order.config)}
+        payload: dict[str, Any] = {"label": _LABEL, "prior": order.prior, "config": config_to_json(order.config)}
         if order.planes is not None:
-            payload["planes"] = [f"{'kji'[plane.axis]}:{plane.index}" for plane in order.planes]
+            payload["planes"] = [str(plane) for plane in order.planes]
         try:
             paths = {"segmentation": str(self._jobFolder / "outline.nrrd"), "out": str(self._jobFolder / "result")}
             self._requestId = worker.request("complete", **paths, **payload)
@@ -272,14 +276,10 @@ def _writeJob(outline: Outline) -> Path:
     Raises:
         ResourceError: The temporary folder cannot be written to.
     """
-    image = SimpleITK.GetImageFromArray(outline.labels)
-    image.SetSpacing(outline.grid.spacing_mm.tolist())
-    image.SetOrigin(outline.grid.origin_lps_mm.tolist())
-    image.SetDirection(outline.grid.direction.ravel().tolist())
     folder = None
     try:
         folder = Path(tempfile.mkdtemp(prefix="ShapeCompletion-"))
-        SimpleITK.WriteImage(image, str(folder / "outline.nrrd"))
+        SimpleITK.WriteImage(sitk_image(outline.labels, outline.grid, np.uint8), str(folder / "outline.nrrd"))
     except (OSError, RuntimeError) as error:  # SimpleITK's own error is a RuntimeError
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)

@@ -90,6 +90,7 @@ def _aside(scene, nodes: CompletionNodes):
         for display, visible in zip(shown, before, strict=True):
             display.SetVisibility(visible)
         for node in outlined:
+            scene.RemoveNode(node.GetDisplayNode())
             scene.RemoveNode(node)
 
 

@@ -1,0 +1,65 @@
+"""The outlines that ship: label volumes in Resources/SampleShapes, in the repository or in the installed extension."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.host import ResultFiles
+
+from .Outlines import addOutlines
+from .ParameterNode import ParameterNode
+
+_FOLDER = "SampleShapes"
+_REMEDY = "Install the extension again, or run from a checkout of the repository."
+
+
+def sampleFiles() -> list[Path]:
+    """Return the files of the outlines that ship; none where they are not installed."""
+    package = Path(__file__).resolve().parents[1]
+    folders = [root / "Resources" / _FOLDER for root in (package.parents[1], package.parent)]
+    return next((sorted(folder.glob("*.nrrd")) for folder in folders if folder.is_dir()), [])
+
+
+def sampleTitle(path: Path) -> str:
+    """Return what the Sample Data module calls a file: `ShapeCompletionVertebraSlices` of `vertebra_slices.nrrd`."""
+    return "ShapeCompletion" + _stem(path).title().replace("_", "")
+
+
+def loadSample(scene, path: Path | None = None) -> tuple[Any, str]:
+    """Add outlines as a segmentation node.
+
+    Args:
+        scene: vtkMRMLScene.
+        path: One of `sampleFiles`; the first one if None.
+
+    Returns:
+        The vtkMRMLSegmentationNode and the id of its segment.
+
+    Raises:
+        InputError: The file is missing, damaged or empty.
+    """
+    path = path or next(iter(sampleFiles()), None)
+    if path is None:
+        raise InputError("The sample outlines are not installed.", _REMEDY)
+    values, grid = ResultFiles.readVolume(path, _REMEDY)
+    labels = (values > 0.5).astype(np.uint8)
+    if not labels.any():
+        raise InputError(f"Nothing is outlined in {path}.", _REMEDY)
+    name = _stem(path).replace("_", " ").capitalize()
+    return addOutlines(scene, labels, grid, name, name.split(" ")[0])
+
+
+def chooseSample(scene, path: Path) -> None:
+    """Load outlines and choose them in the panel's settings; raises as `loadSample`."""
+    node, segmentId = loadSample(scene, path)
+    parameters = ParameterNode(scene)
+    parameters.segmentationNode = node
+    parameters.update(segmentId=segmentId)
+
+
+def _stem(path: Path) -> str:
+    return path.name.split(".")[0]

@@ -1,0 +1,206 @@
+"""ShapeCompletion.py imported with the least of a desktop: metadata, samples, and a panel that does what its widgets say."""
+
+from __future__ import annotations
+
+import types
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("slicer")
+
+import slicer
+from fake_worker import FakeWorker
+from module_stubs import choices, import_script, register_samples, used_widgets, widgets
+from small_completion import grid_of_ct, outlined_labels, write_completion
+from small_scene import write_nrrd
+
+from ShapeCompletionLib.core.config import METHODS
+from ShapeCompletionLib.host import Samples
+from ShapeCompletionLib.host.CompletionFolder import readCompletion
+from ShapeCompletionLib.host.CompletionLogic import CompletionLogic
+from ShapeCompletionLib.host.Outlines import addOutlines, readOutline
+from ShapeCompletionLib.host.ParameterNode import ParameterNode
+from ShapeCompletionLib.host.Sentences import doneSentence, foundSentence
+from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.host.HeadlessScene import HeadlessScene
+
+NAME = "ShapeCompletion"
+
+
+@pytest.fixture
+def module(repository: Path, monkeypatch):
+    """Return the module script, imported as Slicer would."""
+    return import_script(repository, monkeypatch, NAME)
+
+
+def test_metadata(module):
+    parent = types.SimpleNamespace()
+    module.ShapeCompletion(parent)
+    assert parent.title == "Shape Completion"
+    assert parent.categories == ["SparseAnatomy"]
+    assert parent.dependencies == ["IntraopRecon"]
+    assert "Research use only, not a medical device" in parent.helpText
+    assert "Research use only, not a medical device" in parent.acknowledgementText
+    assert [signal for signal, _ in slicer.app.connections] == ["startupCompleted()"]
+
+
+def test_the_four_classes_that_slicer_looks_for(module):
+    for suffix in ("", "Widget", "Logic", "Test"):
+        assert f"ScriptedLoadableModule{suffix}" in [base.__name__ for base in getattr(module, f"ShapeCompletion{suffix}").__mro__]
+
+
+def test_the_panel_has_every_widget_that_the_script_uses(repository: Path):
+    used = used_widgets(repository, NAME)
+    assert used
+    assert used <= set(widgets(repository, NAME))
+    assert choices(widgets(repository, NAME)["methodComboBox"]) == METHODS
+    assert "not a medical device" in widgets(repository, NAME)["noticeLabel"].findtext("property/string")
+
+
+# Samples
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Path:
+    write_nrrd(tmp_path / "vertebra_slices.nrrd", outlined_labels(grid_of_ct()), grid_of_ct())
+    return tmp_path / "vertebra_slices.nrrd"
+
+
+def test_sample_data_are_the_bundled_outlines(module, monkeypatch, sample):
+    monkeypatch.setattr(Samples, "sampleFiles", lambda: [sample])
+    chosen = []
+    monkeypatch.setattr(module, "chooseSample", chosen.append)
+    (source,) = register_samples(module, monkeypatch)
+    assert source["sampleName"] == "ShapeCompletionVertebraSlices"
+    assert Path(source["thumbnailFileName"]).is_file()
+    source["customDownloader"](None)
+    assert chosen == [sample]
+
+
+def test_a_sample_is_loaded_and_chosen(sample):
+    headless = HeadlessScene()
+    Samples.chooseSample(headless.scene, sample)
+    parameters = ParameterNode(headless.scene)
+    node = parameters.segmentationNode
+    assert node.GetName() == "Vertebra slices"
+    assert node.GetSegmentation().GetSegment(parameters.settings.segmentId).GetName() == "Vertebra"
+    assert (readOutline(node, parameters.settings.segmentId).labels == outlined_labels(grid_of_ct())).all()
+
+
+def test_samples_that_are_not_there_are_one_sentence(monkeypatch, tmp_path, sample):
+    scene = HeadlessScene().scene
+    with pytest.raises(InputError, match="missing"):
+        Samples.loadSample(scene, tmp_path / "gone.nrrd")
+    write_nrrd(sample, 0 * outlined_labels(grid_of_ct()), grid_of_ct())
+    with pytest.raises(InputError, match="Nothing is outlined"):
+        Samples.loadSample(scene, sample)
+    monkeypatch.setattr(Samples, "sampleFiles", list)
+    with pytest.raises(InputError, match="not installed"):
+        Samples.loadSample(scene)
+    assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+
+
+# Words
+
+
+def test_what_the_panel_says(tmp_path):
+    shape = readCompletion(write_completion(tmp_path / "inr"))
+    assert doneSentence(shape) == (
+        "Done in 0.1 s, from what was learned of the anatomy (vertebra); it agrees with plain interpolation to 93%. "
+        "The prior explains the slices."
+    )
+    plain = readCompletion(write_completion(tmp_path / "plain", method="interpolate", prior=None, reason="As you asked."))
+    assert doneSentence(plain) == "Done in 0.1 s, by interpolation between the slices. As you asked."
+    node, segmentId = addOutlines(HeadlessScene().scene, outlined_labels(grid_of_ct()), grid_of_ct(), "spine", "L3")
+    assert foundSentence(node, segmentId) == "5 axial slices, 8 mm apart"
+    assert foundSentence(None, "") == ""
+    node.GetSegmentation().AddEmptySegment("empty", "empty")
+    assert foundSentence(node, "empty")
+
+
+# The panel
+
+
+class Selector:
+    """Stands for qMRMLSegmentSelectorWidget."""
+
+    def __init__(self, node, segmentId: str) -> None:
+        self.currentNode, self.currentSegmentID = lambda: node, lambda: segmentId
+
+
+@pytest.fixture
+def panel(module, monkeypatch, tmp_path):
+    """Return the widget class at work on a headless scene, with plain objects for its widgets."""
+    headless = HeadlessScene()
+    node, segmentId = addOutlines(headless.scene, outlined_labels(grid_of_ct()), grid_of_ct(), "spine", "L3")
+    panel = module.ShapeCompletionWidget()
+    panel.headless = headless
+    panel.worker = FakeWorker([])
+    panel.logic = types.SimpleNamespace(completion=CompletionLogic(headless.scene, panel.worker))
+    names = ("foundLabel", "statusLabel", "warningsLabel", "completeButton", "progressBar", "nextSliceCheckBox")
+    panel.ui = types.SimpleNamespace(segmentSelector=Selector(node, segmentId), **{name: types.SimpleNamespace() for name in names})
+    panel.ui.nextSliceCheckBox.checked = True
+    panel.parameters = ParameterNode(headless.scene)
+    completion = panel.logic.completion
+    completion.progressed.connect(panel.onProgress)
+    completion.finished.connect(panel.onFinished)
+    completion.failed.connect(panel.onFailed)
+    panel.windows = []
+    monkeypatch.setattr(slicer.util, "errorDisplay", panel.windows.append, raising=False)
+    monkeypatch.setattr(slicer.util, "resetThreeDViews", lambda: None, raising=False)
+    monkeypatch.setattr(module, "isReady", lambda: True)
+    folder = write_completion(tmp_path / "result")
+    panel.answer = {"event": "result", "paths": {"shape": str(folder / "shape.nrrd")}}
+    yield panel
+    completion.close()
+
+
+def test_the_panel_says_what_is_outlined_and_completes_it(panel):
+    panel.onSegmentChanged()
+    assert panel.ui.foundLabel.text == "5 axial slices, 8 mm apart"
+    assert panel.ui.completeButton.enabled
+    panel.onCompleteOrCancel()
+    assert panel.ui.completeButton.text == "Cancel"
+    assert panel.ui.progressBar.visible
+    panel.worker.events = [{"event": "progress", "fraction": 0.5, "message": "One step"}, panel.answer]
+    panel.logic.completion.poll()
+    assert (panel.ui.progressBar.value, panel.ui.statusLabel.text) == (50, "One step")
+    panel.logic.completion.poll()
+    assert panel.ui.completeButton.text == "Complete"
+    assert panel.ui.statusLabel.text.startswith("Done in 0.1 s")
+    assert panel.ui.warningsLabel.text == "The outline touches the edge of the volume."
+    assert panel.nodes.nextSlice.GetDisplayVisibility()
+    panel.onShowNextSlice(False)
+    assert not panel.nodes.nextSlice.GetDisplayVisibility()
+    assert not panel.parameters.settings.showNextSlice
+
+
+def test_cancel_and_failures(panel):
+    panel.onSegmentChanged()
+    panel.onCompleteOrCancel()
+    panel.onCompleteOrCancel()
+    panel.logic.completion.poll()
+    assert panel.ui.statusLabel.text == "Cancelled."
+    assert panel.windows == []
+    panel.onCompleteOrCancel()
+    panel.worker.events = [{"event": "failure", "kind": "input", "message": "One slice.", "remedy": "Outline another."}]
+    panel.logic.completion.poll()
+    assert panel.windows == [panel.ui.statusLabel.text] == ["One slice. Outline another."]
+
+
+def test_live_follows_the_choice_and_shows_no_window(panel):
+    panel.onSegmentChanged()
+    panel.keep(live=True)
+    assert panel.logic.completion.isLive
+    assert not panel.ui.completeButton.enabled
+    panel.logic.completion.poll()
+    panel.worker.events = [{"event": "failure", "kind": "input", "message": "One slice.", "remedy": "Outline another."}]
+    panel.logic.completion.poll()
+    assert panel.windows == []
+    assert panel.ui.statusLabel.text == "One slice. Outline another."
+    panel.keep(method="interpolate")
+    panel.logic.completion.poll()
+    assert panel.worker.requests[-1][1]["config"]["method"] == "interpolate"
+    panel.keep(live=False)
+    assert not panel.logic.completion.isLive
