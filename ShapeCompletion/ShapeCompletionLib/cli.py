@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from typing import Annotated
 
 import tyro
 
-from ShapeCompletionLib.core.config import CompletionConfig, Device, Method, TrainingConfig
+from ShapeCompletionLib.core.config import CompletionConfig, Device, EvaluationConfig, Method, TrainingConfig
 from SparseAnatomyLib.commandline import progress_bar, run_command
 from SparseAnatomyLib.errors import InputError
 
@@ -86,8 +87,14 @@ class Train:
     """Value of the structure in the segmentations."""
     title: str = ""
     """The prior's name for people, such as "Vertebra (thoracolumbar)"."""
+    trained_on: str = "Segmentations of the user's own."
+    """What the segmentations are and where they come from, for the prior's card."""
     licence: str = ""
     """Licence of the weights, with the attribution that it asks for."""
+    patients: Annotated[str, tyro.conf.arg(metavar="REGEX")] = ""
+    """Which part of a file's name says whose it is, as a regular expression; by default each file is a patient of its own."""
+    folds: int = _TRAINING.folds
+    """Parts that the patients are split into, to measure the prior on patients that it was not trained on."""
     extent: float = _TRAINING.extent_mm
     """Edge length in mm of the cube that the prior looks at."""
     steps: int = _TRAINING.inr_steps + _TRAINING.refine_steps
@@ -104,20 +111,15 @@ class Train:
         if not self.segmentations.is_dir():
             raise InputError(f"There is no folder {self.segmentations}.", "Name the folder that holds the segmentations.")
         config = self._config()
-        from ShapeCompletionLib.core.meta_train import train_prior
+        from ShapeCompletionLib.core.train_prior import PriorInfo, train_from_folder
 
+        # The card goes wherever the prior goes, so the command on it names no folder.
+        command = f"shape-completion train --label {self.label} --extent {self.extent:g} --steps {self.steps} --folds {self.folds}"
+        command += f" --seed {self.seed}" + ("" if self.mirror else " --no-mirror")
+        info = PriorInfo(self.title or self.out.stem, self.trained_on, self.licence, command)
         with progress_bar() as report:
-            path = train_prior(self.segmentations, self.label, self.out, config, report)
-        self._sign(path.with_suffix(".json"))
+            path = train_from_folder(self.segmentations, self.label, self.patients, self.out, info, config, report)
         print(f"The prior is {path}. Use it with: shape-completion complete SEGMENTATION --prior {path} --out RESULT")
-
-    def _sign(self, card: Path) -> None:
-        """Put the title and the licence on the prior's card."""
-        from ShapeCompletionLib.core.prior_card import read_card
-
-        said = {name: text for name, text in (("title", self.title), ("licence", self.licence)) if text}
-        if said:
-            write_text(card, replace(read_card(card), **said).to_json())
 
     def _config(self) -> TrainingConfig:
         """Return the settings, the steps shared out between the networks as by default."""
@@ -125,10 +127,15 @@ class Train:
             raise InputError("The extent must lie between 10 and 1000 mm.", "Choose a cube that the structure fits into, such as 128 mm.")
         if self.steps < 2:
             raise InputError("The steps must be 2 or more.", "Choose some thousands of steps.")
+        if not 2 <= self.folds <= 20:
+            raise InputError("The folds must be 2 to 20.", "Choose 3 folds.")
+        try:
+            re.compile(self.patients)
+        except re.error as error:
+            raise InputError(f"The patients' pattern is no regular expression: {error}.", "Correct --patients, or leave it out.") from error
         first = max(1, round(self.steps * _TRAINING.inr_steps / (_TRAINING.inr_steps + _TRAINING.refine_steps)))
-        return replace(
-            _TRAINING, extent_mm=self.extent, mirror=self.mirror, seed=self.seed, inr_steps=first, refine_steps=self.steps - first
-        )
+        shared = {"extent_mm": self.extent, "mirror": self.mirror, "folds": self.folds, "seed": self.seed}
+        return replace(_TRAINING, **shared, inr_steps=first, refine_steps=self.steps - first)
 
 
 @dataclass(frozen=True)
@@ -137,10 +144,12 @@ class Evaluate:
 
     segmentations: Path
     """Folder of label volumes, whole structures, a file each."""
-    prior: Path
-    """The prior (.pt)."""
+    prior: str
+    """Name of a prior that ships, or the path of one (.pt)."""
     spacing: tuple[float, ...] = (8.0, 16.0)
     """Distances between slices in mm."""
+    steps: int = _COMPLETION.steps
+    """Optimization steps, 1 to 100."""
     label: int = 1
     """Value of the structure in the segmentations."""
     out: Path | None = None
@@ -152,11 +161,15 @@ class Evaluate:
             raise InputError(f"There is no folder {self.segmentations}.", "Name the folder that holds the segmentations.")
         if not (self.spacing and all(0.1 <= spacing <= 300.0 for spacing in self.spacing)):
             raise InputError("The distances between slices must lie between 0.1 and 300 mm.", "Choose such as --spacing 8 16.")
+        from ShapeCompletionLib.core.config_check import config_from_json
+
+        steps = config_from_json({"steps": self.steps}).steps
         from ShapeCompletionLib.core.evaluate import evaluate_prior
         from SparseAnatomyLib.provenance import json_ready
 
+        config = EvaluationConfig(spacings_mm=self.spacing, steps=steps)
         with progress_bar() as report:
-            figures = evaluate_prior(self.segmentations, self.prior, self.spacing, self.label, report)
+            figures = evaluate_prior(self.segmentations, self.prior, config, self.label, report)
         if self.out is not None:
             write_text(self.out, json.dumps(json_ready(figures), indent=1, allow_nan=False) + "\n")
         print_figures(figures)

@@ -60,8 +60,6 @@ def complete_file(
         Cancelled: From `report`.
     """
     segmentation, out = Path(segmentation), Path(out)
-    if config.method == "inr" and prior_name is None:
-        raise InputError("The method inr needs a prior.", "Name one with --prior, or choose the method auto.")
     if segmentation.resolve() in [(out / name).resolve() for name in FILES.values()]:
         raise InputError(f"The result would overwrite the segmentation {segmentation}.", "Choose another result folder.")
     check_result_folder(out, _NEEDED_BYTES)
@@ -69,15 +67,15 @@ def complete_file(
     started = time.perf_counter()
     labels, grid = read_segmentation(segmentation, label)
     context = context_from_labels(labels, grid, planes, config.spacing_mm)
-    context = replace(context, warnings=check_context(context))
-    seconds = {"slices": time.perf_counter() - started}
+    context = replace(context, warnings=check_context(context))  # before anything is loaded
+    seconds = {"segmentation file": time.perf_counter() - started}
     hashes = {"segmentation": sha256(segmentation)}
     prior = None
     if prior_name is not None and config.method != "interpolate":
         report(0.1, "Loading the prior")
         started = time.perf_counter()
         prior = cached_prior(prior_name)
-        seconds["prior"] = time.perf_counter() - started
+        seconds["prior file"] = time.perf_counter() - started
         hashes["prior"] = prior.card.sha256
     from ShapeCompletionLib.core.complete import complete
 
