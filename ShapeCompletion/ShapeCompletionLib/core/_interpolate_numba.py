@@ -35,8 +35,9 @@ def _in_plane(distances, start, rows, columns, frame, x, y, z):
 
 
 @numba.njit(cache=True, fastmath=True)
-def _of_stack(distances, starts, shapes, frames, first, last, gap, radii, x, y, z):
+def _of_stack(slices, first, last, gap, x, y, z):
     """Return the field of the stack of slices first..last-1 at a point, and the distance to the nearest slice's image."""
+    distances, starts, shapes, frames, radii = slices
     big = np.float32(1e9)
     below, above = big, big  # distances to the nearest planes on both sides of the point
     n_below, n_above = -1, -1
@@ -69,11 +70,14 @@ def _of_stack(distances, starts, shapes, frames, first, last, gap, radii, x, y, 
 
 
 @numba.njit(cache=True, fastmath=True, parallel=True)
-def evaluate_on_grid(lps_from_ijk, size, flat, distances, starts, shapes, frames, stacks, gaps, radii):
-    """Return the field and the distance to the nearest slice at the voxels `flat` of a grid, float32 [n] each."""
+def evaluate_on_grid(lps_from_ijk, size, flat, slices, stacks, gaps):
+    """Return the field and the distance to the nearest slice at the voxels `flat` of a grid, float32 [n] each.
+
+    `slices` are the arrays of `InterpolationField` that have one entry a slice: distances, starts, shapes, frames, radii.
+    """
     field = np.empty(len(flat), np.float32)
     nearest = np.empty(len(flat), np.float32)
-    slices, last_stack = len(starts), stacks[-1]
+    count, last_stack = len(stacks), stacks[-1]
     for n in numba.prange(len(flat)):
         i = np.float32(flat[n] % size[0])
         j = np.float32((flat[n] // size[0]) % size[1])
@@ -84,9 +88,9 @@ def evaluate_on_grid(lps_from_ijk, size, flat, distances, starts, shapes, frames
         total, weights, closest, first = np.float32(0), np.float32(0), np.float32(1e9), 0
         for stack in range(last_stack + 1):
             last = first
-            while last < slices and stacks[last] == stack:
+            while last < count and stacks[last] == stack:
                 last += 1
-            value, distance = _of_stack(distances, starts, shapes, frames, first, last, gaps[stack], radii, x, y, z)
+            value, distance = _of_stack(slices, first, last, gaps[stack], x, y, z)
             weight = 1 / (distance * distance + _EPSILON_MM * _EPSILON_MM)
             total += weight * value
             weights += weight

@@ -26,34 +26,47 @@ def _logit(field, distance, correction, limit, slope):
 
 
 @numba.njit(cache=True, fastmath=True, parallel=True)
-def coarse(field, distance, correction, cube_from_grid, size, limit, slope):
+def coarse(cube_logits, cube_distance, cube_from_grid, size, saturated, slope):
     """Return logit and distance to the nearest slice at all voxels of a grid, float32 [n] each, from the cube alone.
 
     Args:
-        field, distance, correction: Of the cube, float32 [k, j, i], in its voxels.
+        cube_logits, cube_distance: Of the cube, float32 [k, j, i].
         cube_from_grid: The cube's indices (i, j, k) from the grid's, float32 [3, 4].
         size: Of the grid along i, j, k.
-        limit: Beyond which the field says nothing more.
-        slope: Logit per voxel of the field.
+        saturated: Where the nearest voxel's logit is larger than this, either way, it is taken as it is.
+        slope: Logit lost per voxel outside the cube.
     """
     count = size[0] * size[1] * size[2]
     logits = np.empty(count, np.float32)
     distances = np.empty(count, np.float32)
-    last = np.float32(field.shape[0] - 1)
+    last = np.float32(cube_logits.shape[0] - 1)
     for n in numba.prange(count):
-        i, j, k = _place(n, size, cube_from_grid)
-        di, dj, dk = i - min(max(i, np.float32(0)), last), j - min(max(j, np.float32(0)), last), k - min(max(k, np.float32(0)), last)
-        outside = np.sqrt(di * di + dj * dj + dk * dk)
-        away = trilinear(distance, k, j, i) + outside
-        distances[n] = away
-        value = _logit(trilinear(field, k, j, i), away, trilinear(correction, k, j, i), limit, slope)
+        x, y, z = _place(n, size, cube_from_grid)
+        i, j, k = min(max(x, np.float32(0)), last), min(max(y, np.float32(0)), last), min(max(z, np.float32(0)), last)
+        outside = np.sqrt((x - i) * (x - i) + (y - j) * (y - j) + (z - k) * (z - k))
+        near = int(k + np.float32(0.5)), int(j + np.float32(0.5)), int(i + np.float32(0.5))
+        value, distance = cube_logits[near], cube_distance[near]
+        if abs(value) < saturated:
+            value, distance = trilinear(cube_logits, k, j, i), trilinear(cube_distance, k, j, i)
         logits[n] = value - slope * outside
+        distances[n] = distance + outside
     return logits, distances
 
 
 @numba.njit(cache=True, fastmath=True, parallel=True)
-def blend(logits, distances, near, field, distance, correction, cube_from_grid, size, limit, slope):
-    """Put the logit of a finer field, and its distances, in place at the voxels `near`; arguments as in `coarse`."""
+def blend(coarse, near, fine, correction, cube_from_grid, size, limit, slope):
+    """Put the logit of a finer field, and its distances, in place at some voxels.
+
+    Args:
+        coarse: Logits and distances, as `coarse` returns them; changed.
+        near: The voxels, int64 [n].
+        fine: Field and distance to the nearest slice there, float32 [n] each, in voxels of the cube.
+        correction: Of the cube, float32 [k, j, i].
+        cube_from_grid, size: As in `coarse`.
+        limit: Beyond which the field says nothing more.
+        slope: Logit per voxel of the field.
+    """
+    (logits, distances), (field, distance) = coarse, fine
     last = np.float32(correction.shape[0] - 1)
     for n in numba.prange(len(near)):
         i, j, k = _place(near[n], size, cube_from_grid)

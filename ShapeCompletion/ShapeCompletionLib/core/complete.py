@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.frames import transform_points
+from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.mesh import TriangleMesh, mesh_from_field
 from SparseAnatomyLib.metrics import dice
 
@@ -21,6 +24,7 @@ from .cube import CubeView, cube_view
 from .next_slice import next_slice
 from .predict import Prediction, predict
 from .prior import Prior
+from .refine import LOGITS_PER_VOXEL
 from .sampling import Context
 from .surface import confidence_at, evaluate
 from .trust import Verdict, judge
@@ -78,7 +82,7 @@ def complete(
     with clock("mesh"):
         mesh, confidence = _mesh(logits, distance, temperature, view, context)
     with clock("next slice"):
-        plane = next_slice(probability, context.grid, context.slices, _reach_mm(view))
+        plane = next_slice(_in_cube(view, used, temperature), view.grid, context.slices, _reach_mm(view))
     agreement = _agreement(view, used)
     report(1.0, "Done")
     return Completion(
@@ -101,8 +105,25 @@ def _mesh(
     logits: np.ndarray, distance: np.ndarray, temperature: Temperature, view: CubeView, context: Context
 ) -> tuple[TriangleMesh, np.ndarray]:
     smallest_mm3 = _SMALLEST_ISLAND * float((logits > 0).sum()) * context.grid.voxel_volume_mm3
-    mesh = mesh_from_field(logits, context.grid, 0.0, smallest_mm3, keep_triangles=1.0)
+    mesh = mesh_from_field(*_around_shape(logits, context.grid), 0.0, smallest_mm3, keep_triangles=1.0)
     return mesh, confidence_at(mesh.points_lps_mm, logits, distance, context.grid, temperature)
+
+
+def _around_shape(logits: np.ndarray, grid: VoxelGrid) -> tuple[np.ndarray, VoxelGrid]:
+    """Return the part of a field in which it is positive, with a voxel around it, and where its voxels lie."""
+    boxes = ndimage.find_objects((logits > 0).view(np.uint8))
+    if not boxes:
+        return logits, grid
+    box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in boxes[0])
+    part = logits[box]
+    first = np.array([one.start for one in box[::-1]], float)
+    return part, VoxelGrid(part.shape[::-1], grid.spacing_mm, transform_points(grid.lps_from_ijk, first), grid.direction)
+
+
+def _in_cube(view: CubeView, prediction: Prediction | None, temperature: Temperature) -> np.ndarray:
+    """Return the calibrated probability over the cube, float32 [k, j, i]."""
+    field, distance = view.field_and_distance
+    return temperature.probability(LOGITS_PER_VOXEL * field if prediction is None else prediction.logits, distance)
 
 
 def _agreement(view: CubeView, prediction: Prediction | None) -> float:

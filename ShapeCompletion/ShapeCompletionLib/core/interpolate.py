@@ -32,7 +32,7 @@ class InterpolationField:
         frames: Origin, unit column direction, unit row direction, normal, column spacing, row spacing of each, float32 [slice, 14].
         stacks: Number of the stack of each, ascending from 0, int64 [slice].
         gaps_mm: Distance at which an empty slice is thought beyond the end of each stack, float32 [stack].
-        radii_mm: Largest inscribed radius of each slice's cross-section; of an empty slice that of its fullest neighbor, float32 [slice].
+        radii_mm: Largest inscribed radius in each slice; of an empty one how far the structure is at least, float32 [slice].
     """
 
     slices: tuple[Slice, ...]
@@ -62,8 +62,10 @@ class InterpolationField:
             The signed distance in mm, positive inside, and the distance to the nearest slice in mm; float32 [k, j, i], or [n].
         """
         flat = np.arange(np.prod(grid.size_ijk)) if where is None else np.asarray(where, np.int64)
-        arrays = (self.distances_mm, self.starts, self.shapes, self.frames, self.stacks, self.gaps_mm, self.radii_mm)
-        field, nearest = evaluate_on_grid(grid.lps_from_ijk.astype(np.float32), np.array(grid.size_ijk), flat, *arrays)
+        slices = (self.distances_mm, self.starts, self.shapes, self.frames, self.radii_mm)
+        field, nearest = evaluate_on_grid(
+            grid.lps_from_ijk.astype(np.float32), np.array(grid.size_ijk), flat, slices, self.stacks, self.gaps_mm
+        )
         return (field.reshape(grid.shape_kji), nearest.reshape(grid.shape_kji)) if where is None else (field, nearest)
 
 
@@ -82,7 +84,7 @@ def interpolation_field(slices: tuple[Slice, ...]) -> InterpolationField:
     maps = [_signed_distance(one) for one in ordered]
     radii = np.array([max(float(m.max()), 0.0) for m in maps], np.float32)
     gaps = np.array([_gap_mm([s for s, g in zip(ordered, stacks, strict=True) if g == stack], radii) for stack in range(stacks[-1] + 1)])
-    radii = _radii_of_empty_slices(ordered, stacks, radii)
+    radii = _radii_of_empty_slices(ordered, stacks, gaps, radii)
     maps = [np.full(one.mask.shape, -r, np.float32) if not one.mask.any() else m for one, m, r in zip(ordered, maps, radii, strict=True)]
     sizes = [m.size for m in maps]
     return InterpolationField(
@@ -141,13 +143,19 @@ def _gap_mm(group: list[Slice], radii: np.ndarray) -> float:
     return max(float(np.median(np.diff([normal @ _center(one) for one in group]))), 0.1)
 
 
-def _radii_of_empty_slices(ordered: list[Slice], stacks: list[int], radii: np.ndarray) -> np.ndarray:
-    """Return the radii with those of empty slices taken from their fullest neighbor, so that the shape ends halfway."""
+def _radii_of_empty_slices(ordered: list[Slice], stacks: list[int], gaps: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Return the radii with those of empty slices filled in, in mm.
+
+    Next to a slice that shows the structure an empty one has the radius of that slice, so that the shape ends halfway; farther away the
+    radius grows by the distance.
+    """
     result = radii.copy()
     for n, one in enumerate(ordered):
         if not one.mask.any():
-            near = [m for m in (n - 1, n + 1) if 0 <= m < len(ordered) and stacks[m] == stacks[n]]
-            result[n] = max([float(radii[m]) for m in near] + [0.5])
+            shown = [m for m, other in enumerate(ordered) if stacks[m] == stacks[n] and other.mask.any()]
+            apart = [abs(float(one.normal_lps @ (_center(ordered[m]) - _center(one)))) for m in shown]
+            beyond = [float(radii[m]) + max(d - float(gaps[stacks[n]]), 0.0) for m, d in zip(shown, apart, strict=True)]
+            result[n] = min(beyond, default=float(radii.max()))
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -77,7 +78,7 @@ class Training:
     def _refine_step(self) -> float:
         number = self.step - self.config.inr_steps
         warm_up = min(1.0, (number + 1) / _WARM_UP_STEPS)
-        rate = self.config.refine_rate * warm_up * (0.5 + 0.5 * np.cos(np.pi * number / self.config.refine_steps))
+        rate = self.config.refine_rate * warm_up * (0.5 + 0.5 * math.cos(math.pi * number / self.config.refine_steps))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         case = random_case(self.shapes, self.config, self.rng)

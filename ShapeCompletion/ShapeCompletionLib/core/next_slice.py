@@ -13,7 +13,7 @@ from .completion import NextSlice
 from .layouts import NORMALS_LPS
 from .sampling import Slice
 
-_DOUBTFUL = 0.02  # expected share of wrong voxels below which a place is taken for known
+_DOUBTFUL = 0.05  # expected share of wrong voxels below which a place is taken for known
 _SAME_DIRECTION = 0.94  # cosine; a patient's axis this close to an outlined direction is no other direction
 _ROOM = 1.2
 

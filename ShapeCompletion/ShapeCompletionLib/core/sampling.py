@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -52,12 +53,12 @@ class Slice:
         if abs(self.column_step_lps_mm @ self.row_step_lps_mm) > 1e-3 * column * row:
             raise ValueError("row_step_lps_mm: expected a vector perpendicular to column_step_lps_mm.")
 
-    @property
+    @cached_property
     def pixel_spacing_mm(self) -> tuple[float, float]:
         """Distance between columns and between rows."""
         return float(np.linalg.norm(self.column_step_lps_mm)), float(np.linalg.norm(self.row_step_lps_mm))
 
-    @property
+    @cached_property
     def normal_lps(self) -> np.ndarray:
         """Unit normal of the plane, [3]."""
         column, row = self.pixel_spacing_mm

@@ -14,6 +14,7 @@ from .cube import CubeView
 from .refine import FIELD_LIMIT, LOGITS_PER_VOXEL
 
 _NEAR = 3.0 * LOGITS_PER_VOXEL  # of the logit: farther than three voxels of the cube from the surface no detail changes the sign
+_SATURATED = 5.0 * LOGITS_PER_VOXEL  # farther still, a voxel of the cube stands for all that is nearest to it
 
 
 def evaluate(view: CubeView, correction: np.ndarray | None, grid: VoxelGrid) -> tuple[np.ndarray, np.ndarray]:
@@ -33,13 +34,13 @@ def evaluate(view: CubeView, correction: np.ndarray | None, grid: VoxelGrid) -> 
     corrected = np.zeros_like(field) if correction is None else correction
     cube_from_grid = (np.linalg.inv(view.grid.lps_from_ijk) @ grid.lps_from_ijk)[:3].astype(np.float32)
     size = np.array(grid.size_ijk)
-    limits = (np.float32(FIELD_LIMIT), np.float32(LOGITS_PER_VOXEL))
-    logits, distances = coarse(field, distance, corrected, cube_from_grid, size, *limits)
+    cube_logits = LOGITS_PER_VOXEL * np.clip(field, -FIELD_LIMIT, FIELD_LIMIT) + np.minimum(distance, 1) * corrected
+    logits, distances = coarse(cube_logits, distance, cube_from_grid, size, np.float32(_SATURATED), np.float32(LOGITS_PER_VOXEL))
     near = np.flatnonzero(np.abs(logits) < _NEAR)
     if len(near):
         fine, fine_distance = view.interpolation.on_grid(grid, near)
-        voxel = np.float32(view.voxel_mm)
-        blend(logits, distances, near, fine / voxel, fine_distance / voxel, corrected, cube_from_grid, size, *limits)
+        voxel, limits = np.float32(view.voxel_mm), (np.float32(FIELD_LIMIT), np.float32(LOGITS_PER_VOXEL))
+        blend((logits, distances), near, (fine / voxel, fine_distance / voxel), corrected, cube_from_grid, size, *limits)
     return logits.reshape(grid.shape_kji), distances.reshape(grid.shape_kji)
 
 
