@@ -44,16 +44,18 @@ class InrSettings:
         evidence_weight: Weight of the log evidence of the context, in nats per point, beside the loss on the targets.
         outer_rate: Adam's first step size over the sine layers.
         head_rate: The same over the prior of the solved layer.
+        correlation_rate: The same over the correlations between its weights.
         largest_gradient: Norm to which the gradient of an outer step is clipped.
     """
 
     layers: int = 4
     width: int = 128
-    first_omega: float = 10.0
+    first_omega: float = 20.0
     full_covariance: bool = True
-    evidence_weight: float = 0.0
+    evidence_weight: float = 0.05
     outer_rate: float = 3e-4
     head_rate: float = 1e-2
+    correlation_rate: float = 1e-3
     largest_gradient: float = 1.0
 
 

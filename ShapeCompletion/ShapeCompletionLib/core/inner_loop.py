@@ -211,7 +211,7 @@ def adapt(
 
 
 def more_steps(
-    parameters: InrParameters, points: Tensor, occupancy: Tensor, steps: int, rate: float = 1e-4, weight_decay: float = 0.0
+    parameters: InrParameters, points: Tensor, occupancy: Tensor, steps: int, rate: float = 3e-5, weight_decay: float = 0.0
 ) -> InrParameters:
     """Go on from a solved network by Adam on all weights, and return the best on the context: never worse than the start.
 

@@ -75,8 +75,10 @@ def parameter_groups(parameters: dict[str, Tensor], settings: InrSettings | Maml
         groups = [{"params": list(inr_parameters(parameters).values()), "lr": settings.outer_rate}]
         return [*groups, {"params": rates, "lr": settings.log_rate_rate}] if rates else groups
     sine = [value for name, value in parameters.items() if name.startswith(("weight_", "bias_"))]
-    prior = [value for name, value in parameters.items() if name.startswith(("head_", "prior_"))]
-    return [{"params": sine, "lr": settings.outer_rate}, {"params": prior, "lr": settings.head_rate}]
+    prior = [value for name, value in parameters.items() if name.startswith(("head_", "prior_")) and name != "prior_lower"]
+    groups = [{"params": sine, "lr": settings.outer_rate}, {"params": prior, "lr": settings.head_rate}]
+    lower = [{"params": [parameters["prior_lower"]], "lr": settings.correlation_rate}] if "prior_lower" in parameters else []
+    return groups + lower
 
 
 def outer_loss(parameters: dict[str, Tensor], tasks: list[Task], mode: str, settings: InrSettings | MamlSettings) -> Tensor:
