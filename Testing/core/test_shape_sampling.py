@@ -1,11 +1,9 @@
-"""Slices come from a volume, from a whole shape or from contours, and lie where they should."""
+"""Slices come from a volume or from contours, and lie where they should."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from small_shape import GRID, PLANES, TURNED, blob, outlined
 
 from ShapeCompletionLib.core.contours import context_from_contours, slice_from_contours
@@ -14,15 +12,11 @@ from ShapeCompletionLib.core.sampling import (
     EDGE_WARNING,
     MAX_VOXELS,
     Slice,
-    SliceLayout,
     context_from_labels,
-    signed_distance_mm,
-    slice_mask,
 )
 from SparseAnatomyLib.frames import transform_points
 from SparseAnatomyLib.grid import VoxelGrid
 
-STRAIGHT = VoxelGrid((44, 46, 40), [1.0, 1.0, 1.0], [10.0, -200.0, 333.0])
 COARSE = VoxelGrid((44, 46, 20), [0.8, 0.8, 4.0], [10.0, -200.0, 333.0], TURNED)
 
 
@@ -105,100 +99,9 @@ def test_an_outline_at_the_volumes_edge_is_said():
     assert context_from_labels(labels, cropped).warnings == (EDGE_WARNING,)
 
 
-@pytest.mark.parametrize("keep_empty", [False, True])
-def test_a_layout_on_voxels_shows_exactly_these(keep_empty):
-    context = slice_mask(blob(STRAIGHT), STRAIGHT, SliceLayout("axial", 8.0, 3.0, keep_empty=keep_empty))
-    indices = [voxels_at(plane.origin_lps_mm, STRAIGHT)[0] for plane in context.slices]
-    assert indices == [3, 11, 19, 27, 35]
-    for plane, index in zip(context.slices, indices, strict=True):
-        assert np.abs(plane.normal_lps) == pytest.approx([0, 0, 1])
-        np.testing.assert_array_equal(plane.mask, lookup(blob(STRAIGHT), plane.points_lps_mm(), STRAIGHT))
-        assert plane.mask.sum() == blob(STRAIGHT)[index].sum() > 0
-    assert context.grid is STRAIGHT
-
-
-def test_planes_that_miss_are_kept_or_left_out():
-    layout = SliceLayout("axial", 2.0, 0.0, keep_empty=True)
-    kept = slice_mask(blob(STRAIGHT), STRAIGHT, layout).slices
-    left = slice_mask(blob(STRAIGHT), STRAIGHT, SliceLayout("axial", 2.0, 0.0)).slices
-    assert len(kept) == 20 and len(left) == sum(plane.mask.any() for plane in kept) < 20
-
-
-LAYOUTS = [
-    ("coronal", None, [0, 1, 0]),
-    ("sagittal", None, [1, 0, 0]),
-    ("axial", None, [0, 0, 1]),
-    ("oblique", (1.0, -2.0, 1.0), np.array([1, -2, 1]) / np.sqrt(6)),
-]
-
-
-@pytest.mark.parametrize("grid", [GRID, COARSE], ids=["turned", "coarse"])
-@pytest.mark.parametrize(("kind", "normal", "expected"), LAYOUTS)
-def test_slices_of_any_direction_show_the_ball_they_cut(kind, normal, expected, grid):
-    """The section of a ball is a disk of known size, whatever the grid."""
-    center, radius = grid.center_lps_mm + [1.0, 2.0, -1.0], 14.0
-    ball = np.linalg.norm(grid.points_lps_mm() - center, axis=-1) < radius
-    context = slice_mask(ball, grid, SliceLayout(kind, 6.0, 1.5, normal))
-    assert len(context.slices) >= 4
-    for plane in context.slices:
-        np.testing.assert_allclose(np.abs(plane.normal_lps @ expected), 1, atol=1e-9)
-        away = plane.normal_lps @ (plane.origin_lps_mm - center)
-        distance = np.linalg.norm(plane.points_lps_mm() - center, axis=-1)
-        margin = grid.spacing_mm.max() * 0.75
-        assert plane.mask[distance < radius - margin].all() and not plane.mask[distance > radius + margin].any()
-        assert abs(away) < radius + margin
-    positions = np.sort([plane.origin_lps_mm @ np.asarray(expected, float) for plane in context.slices])
-    np.testing.assert_allclose(np.diff(positions), 6.0, atol=1e-9)
-
-
-def test_three_planes_meet_in_the_centroid():
-    context = slice_mask(blob(), GRID, SliceLayout("three", offset_mm=2.0))
-    centroid = GRID.points_lps_mm()[blob()].mean(0)
-    assert len(context.slices) == 3
-    for plane, axis in zip(context.slices, (2, 1, 0), strict=True):
-        assert np.abs(plane.normal_lps).argmax() == axis
-        assert plane.origin_lps_mm[axis] == pytest.approx(centroid[axis] + 2.0)
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.floats(-20, 20), st.floats(3, 12))
-def test_the_offset_moves_the_planes_by_itself(offset, spacing):
-    planes = slice_mask(blob(), GRID, SliceLayout("sagittal", spacing, offset)).slices
-    for plane in planes:
-        steps = (plane.origin_lps_mm[0] - GRID.origin_lps_mm[0] - offset) / spacing
-        assert steps == pytest.approx(round(steps), abs=1e-6)
-
-
-@pytest.mark.parametrize("grid", [GRID, COARSE], ids=["even", "coarse"])
-def test_the_distance_is_positive_inside_and_nowhere_else(grid):
-    field, box = signed_distance_mm(blob(grid), grid)
-    expected = lookup(blob(grid), box.points_lps_mm(), grid)
-    np.testing.assert_array_equal(field > 0, expected)
-    assert expected.sum() == blob(grid).sum() and (field != 0).all()
-
-
-@pytest.mark.parametrize(
-    ("changes", "name"),
-    [
-        ({"kind": "diagonal"}, "kind"),
-        ({"spacing_mm": 0.0}, "spacing_mm"),
-        ({"spacing_mm": float("nan")}, "spacing_mm"),
-        ({"kind": "oblique"}, "normal_lps"),
-        ({"normal_lps": (0, 0, 1)}, "normal_lps"),
-        ({"kind": "oblique", "normal_lps": (0, 0, 0)}, "normal_lps"),
-    ],
-)
-def test_a_layout_names_what_is_wrong(changes, name):
-    with pytest.raises(ValueError, match=name):
-        SliceLayout(**({"kind": "axial"} | changes))
-
-
 def test_arrays_of_another_shape_are_refused():
     with pytest.raises(ValueError, match="labels"):
         context_from_labels(outlined()[1:], GRID)
-    for mask in (blob()[1:], np.zeros(GRID.shape_kji, bool)):
-        with pytest.raises(ValueError, match="mask"):
-            signed_distance_mm(mask, GRID)
 
 
 # Contours

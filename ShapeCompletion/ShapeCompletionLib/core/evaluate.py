@@ -17,10 +17,9 @@ from .augment import unwarped
 from .calibration import expected_calibration_error
 from .config import EvaluationConfig
 from .cube import CubeView, cube_view
-from .layouts import outline
+from .layouts import SliceLayout, outline
 from .predict import Prediction, predict
 from .prior import Prior, load_prior
-from .sampling import SliceLayout
 from .shapes import TrainingShape, load_shapes
 from .surface import evaluate
 from .trust import judge

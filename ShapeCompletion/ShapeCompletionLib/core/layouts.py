@@ -3,12 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from .sampling import Slice, SliceLayout
+from SparseAnatomyLib.checks import check_array, check_choice, check_positive
 
+from .sampling import Slice
+
+LayoutKind = Literal["axial", "coronal", "sagittal", "oblique", "three"]
+LAYOUT_KINDS: tuple[LayoutKind, ...] = ("axial", "coronal", "sagittal", "oblique", "three")
 NORMALS_LPS = {"axial": (0.0, 0.0, 1.0), "coronal": (0.0, 1.0, 0.0), "sagittal": (1.0, 0.0, 0.0)}
+
+
+@dataclass(frozen=True)
+class SliceLayout:
+    """Planes to look at a whole shape through.
+
+    Attributes:
+        kind: Direction of the planes by LPS axes, `oblique` with a normal of its own; `three` is one axial, one coronal and one sagittal
+            plane.
+        spacing_mm: Distance between the planes; without meaning for `three`.
+        offset_mm: The planes pass at this distance, plus multiples of the spacing, from the center of what is looked at, along the
+            normal; those of `three` at this distance alone.
+        normal_lps: For `oblique`.
+        keep_empty: Keep planes that miss the structure: they are known to be empty. Otherwise only what was outlined is known.
+    """
+
+    kind: LayoutKind
+    spacing_mm: float = 8.0
+    offset_mm: float = 0.0
+    normal_lps: tuple[float, float, float] | None = None
+    keep_empty: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("kind", self.kind, LAYOUT_KINDS)
+        check_positive("spacing_mm", self.spacing_mm)
+        if (self.normal_lps is not None) != (self.kind == "oblique"):
+            raise ValueError(f"normal_lps: expected a vector for oblique planes and None for others, got {self.normal_lps}.")
+        if self.normal_lps is not None and not np.linalg.norm(check_array("normal_lps", self.normal_lps, (3,))) > 0:
+            raise ValueError("normal_lps: expected a vector longer than zero.")
 
 
 def outline(
@@ -30,7 +65,7 @@ def outline(
     if layout.kind == "three":
         planes = [(np.array(normal), layout.offset_mm) for normal in NORMALS_LPS.values()]
     else:
-        normal = np.array(layout.normal_lps or NORMALS_LPS[layout.kind])
+        normal = np.array(NORMALS_LPS[layout.kind] if layout.normal_lps is None else layout.normal_lps, float)
         normal /= np.linalg.norm(normal)
         reach = float(np.abs(normal) @ extent_mm) / 2
         first = -reach + (layout.offset_mm + reach) % layout.spacing_mm
@@ -39,7 +74,14 @@ def outline(
     return tuple(one for one in slices if layout.keep_empty or one.mask.any())
 
 
-def outline_plane(normal, height, center_lps_mm, extent_mm, signed_distance, pixel_mm) -> Slice:
+def outline_plane(
+    normal: np.ndarray,
+    height: float,
+    center_lps_mm: np.ndarray,
+    extent_mm: np.ndarray,
+    signed_distance: Callable[[np.ndarray], np.ndarray],
+    pixel_mm: float,
+) -> Slice:
     """Outline a structure on the plane across `normal` at `height` mm from the center; arguments as in `outline`."""
     across = np.eye(3)[np.argmin(np.abs(normal))]
     column = np.cross(across, normal)

@@ -12,10 +12,11 @@ import numpy as np
 
 from ShapeCompletionLib.core.config import CompletionConfig
 from ShapeCompletionLib.core.context_check import check_context
+from ShapeCompletionLib.core.layouts import SliceLayout, outline
 from ShapeCompletionLib.core.planes import Plane
 from ShapeCompletionLib.core.prior_card import priors_folder
 from ShapeCompletionLib.core.result import FILES, write_completion
-from ShapeCompletionLib.core.sampling import MAX_VOXELS, SliceLayout, context_from_labels, slice_mask
+from ShapeCompletionLib.core.sampling import MAX_VOXELS, Context, context_from_labels
 from ShapeCompletionLib.core.segmentation_file import read_segmentation
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.grid import VoxelGrid
@@ -121,6 +122,6 @@ def warm_up(prior_name: str | None, report: Report) -> None:
     prior = None if prior_name is None else cached_prior(prior_name)
     report(0.5, "Preparing the completion")
     grid = VoxelGrid.box(np.zeros(3), np.full(3, 48.0), 2.0)
-    ball = np.linalg.norm(grid.points_lps_mm(), axis=-1) < 16
-    complete(slice_mask(ball, grid, SliceLayout("axial", 8.0)), prior, CompletionConfig())
+    slices = outline(SliceLayout("axial", 8.0), np.zeros(3), grid.extent_mm, lambda points: 16 - np.linalg.norm(points, axis=-1))
+    complete(Context(slices, grid), prior, CompletionConfig())
     report(1.0, "Ready")

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
-from scipy import ndimage
 
 from ShapeCompletionLib.core.planes import Plane, find_planes
-from SparseAnatomyLib.checks import check_array, check_choice, check_positive
+from SparseAnatomyLib.checks import check_array, check_positive
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.frames import transform_points
 from SparseAnatomyLib.grid import VoxelGrid
@@ -19,9 +17,6 @@ from SparseAnatomyLib.grid import VoxelGrid
 MAX_VOXELS = 256**3
 MIN_MARGIN_MM = 5.0  # of the result's grid around what is outlined
 EDGE_WARNING = "The outline touches the edge of the volume; what lies beyond is a guess."
-LayoutKind = Literal["axial", "coronal", "sagittal", "oblique", "three"]
-LAYOUT_KINDS: tuple[LayoutKind, ...] = ("axial", "coronal", "sagittal", "oblique", "three")
-_NORMALS_LPS = {"axial": (0.0, 0.0, 1.0), "coronal": (0.0, 1.0, 0.0), "sagittal": (1.0, 0.0, 0.0)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,35 +80,6 @@ class Context:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class SliceLayout:
-    """Planes to look at a whole shape through, for training and evaluation.
-
-    Attributes:
-        kind: Direction of the planes by LPS axes, `oblique` with a normal of its own; `three` is one axial, one coronal and one sagittal
-            plane through the centroid of the shape.
-        spacing_mm: Distance between the planes; without meaning for `three`.
-        offset_mm: The planes pass at this distance, plus multiples of the spacing, from the center of the grid's first voxel, along
-            the normal; for `three` each is moved by it from the centroid.
-        normal_lps: For `oblique`.
-        keep_empty: Keep planes that miss the structure: they are known to be empty. Otherwise only what was outlined is known.
-    """
-
-    kind: LayoutKind
-    spacing_mm: float = 8.0
-    offset_mm: float = 0.0
-    normal_lps: tuple[float, float, float] | None = None
-    keep_empty: bool = False
-
-    def __post_init__(self) -> None:
-        check_choice("kind", self.kind, LAYOUT_KINDS)
-        check_positive("spacing_mm", self.spacing_mm)
-        if (self.normal_lps is not None) != (self.kind == "oblique"):
-            raise ValueError(f"normal_lps: expected a vector for oblique planes and None for others, got {self.normal_lps}.")
-        if self.normal_lps is not None and not np.linalg.norm(check_array("normal_lps", self.normal_lps, (3,))) > 0:
-            raise ValueError("normal_lps: expected a vector longer than zero.")
-
-
 def context_from_labels(
     labels: np.ndarray, grid: VoxelGrid, planes: Sequence[Plane] | None = None, spacing_mm: float | None = None
 ) -> Context:
@@ -173,110 +139,6 @@ def affordable_spacing_mm(extent_mm: np.ndarray, wanted_mm: float) -> tuple[floa
 def margin_mm(size_mm: np.ndarray) -> float:
     """Return how far a structure may reach beyond what is outlined of it, whose edge lengths are `size_mm` [3]."""
     return max(MIN_MARGIN_MM, 0.15 * float(np.median(size_mm)))
-
-
-def slice_mask(mask: np.ndarray, grid: VoxelGrid, layout: SliceLayout) -> Context:
-    """Look at a whole shape through planes, for training and evaluation.
-
-    Args:
-        mask: The whole shape, bool [k, j, i].
-        grid: Where its voxels lie; the context's grid as well.
-        layout: The planes.
-    """
-    field, field_grid = signed_distance_mm(mask, grid)
-    return slice_field(field, field_grid, grid, layout)
-
-
-def signed_distance_mm(mask: np.ndarray, grid: VoxelGrid) -> tuple[np.ndarray, VoxelGrid]:
-    """Return the distance to the surface of a mask, positive inside, in a box around it.
-
-    Args:
-        mask: bool [k, j, i].
-        grid: Where its voxels lie.
-
-    Returns:
-        float32 [k, j, i] in mm, positive exactly at the voxels inside, and where its voxels lie: those of `grid`, with a border of
-        background about the mask.
-
-    Raises:
-        ValueError: The mask is empty or of another shape.
-    """
-    mask = np.asarray(mask, bool)
-    if mask.shape != grid.shape_kji or not mask.any():
-        raise ValueError(f"mask: expected voxels inside, of shape {list(grid.shape_kji)}, got shape {list(mask.shape)}.")
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
-    inside = np.pad(mask[box], 2)
-    spacing = grid.spacing_mm[::-1]
-    half = grid.spacing_mm.min() / 2  # the surface lies between voxel centers
-    outer = ndimage.distance_transform_edt(~inside, sampling=spacing)
-    inner = ndimage.distance_transform_edt(inside, sampling=spacing)
-    field = np.where(inside, inner - half, half - outer).astype(np.float32)
-    first = np.array([part.start - 2 for part in box])[::-1]
-    return field, VoxelGrid(inside.shape[::-1], grid.spacing_mm, transform_points(grid.lps_from_ijk, first.astype(float)), grid.direction)
-
-
-def slice_field(field: np.ndarray, field_grid: VoxelGrid, grid: VoxelGrid, layout: SliceLayout) -> Context:
-    """Do as `slice_mask`, from a field that is positive inside; beyond its grid is background.
-
-    Args:
-        field: float [k, j, i], such as from `signed_distance_mm`.
-        field_grid: Where its voxels lie.
-        grid: What the planes cover, and the context's grid.
-        layout: The planes.
-    """
-    inside = np.argwhere(field > 0)[:, ::-1].astype(float)
-    points = transform_points(field_grid.lps_from_ijk, inside)
-    slices = []
-    for normal, positions in _layout_planes(layout, grid, points):
-        for position in positions:
-            plane = _sample_plane(field, field_grid, grid, normal, position)
-            if layout.keep_empty or plane.mask.any():
-                slices.append(plane)
-    return Context(tuple(slices), grid)
-
-
-def _layout_planes(layout: SliceLayout, grid: VoxelGrid, points: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return unit normals [3] with the positions [n] of planes along each, in mm from the LPS origin; points [m, 3] are the shape's."""
-    if layout.kind == "three":
-        center = points.mean(0)
-        normals = [np.array(normal) for normal in _NORMALS_LPS.values()]
-        return [(normal, np.array([normal @ center + layout.offset_mm])) for normal in normals]
-    normal = np.array(layout.normal_lps if layout.normal_lps is not None else _NORMALS_LPS[layout.kind], float)
-    normal /= np.linalg.norm(normal)
-    anchor = normal @ grid.origin_lps_mm + layout.offset_mm
-    reached = (_center_corners(grid) if layout.keep_empty else points) @ normal
-    half_voxel = grid.spacing_mm.max() / 2
-    first = np.ceil((reached.min() - half_voxel - anchor) / layout.spacing_mm - 1e-6)
-    last = np.floor((reached.max() + half_voxel - anchor) / layout.spacing_mm + 1e-6)
-    return [(normal, anchor + layout.spacing_mm * np.arange(first, last + 1))]
-
-
-def _sample_plane(field: np.ndarray, field_grid: VoxelGrid, grid: VoxelGrid, normal: np.ndarray, position: float) -> Slice:
-    """Look at a field on a plane, over all of a grid, with pixels as wide as the grid's finest voxels."""
-    across = int(np.argmin(np.abs(normal @ grid.direction)))  # the grid's axis that lies best in the plane
-    column = grid.direction[:, across] - normal * (normal @ grid.direction[:, across])
-    column /= np.linalg.norm(column)
-    row = np.cross(normal, column)
-    pixel = float(grid.spacing_mm.min())
-    offsets = (_center_corners(grid) - grid.origin_lps_mm) @ np.stack([column, row], 1)
-    first = np.floor(offsets.min(0) / pixel + 1e-6)
-    size = np.ceil(offsets.max(0) / pixel - 1e-6) - first + 1
-    foot = grid.origin_lps_mm + normal * (position - normal @ grid.origin_lps_mm)
-    origin = foot + pixel * (first[0] * column + first[1] * row)
-    columns, rows = size.astype(int)
-    ijk_from_lps = np.linalg.inv(field_grid.lps_from_ijk)
-    starts, steps = (transform_points(ijk_from_lps, origin), pixel * np.stack([column, row]) @ ijk_from_lps[:3, :3].T)
-    ijk = starts + np.arange(rows)[:, None, None] * steps[1] + np.arange(columns)[None, :, None] * steps[0]
-    nearest = np.round(ijk)  # what lies on a voxel is to be exactly that voxel
-    ijk = np.where(np.abs(ijk - nearest) < 1e-6, nearest, ijk)
-    values = ndimage.map_coordinates(field, ijk[..., ::-1].transpose(2, 0, 1), order=1, mode="constant", cval=-1.0)
-    return Slice(values > 0, origin, pixel * column, pixel * row)
-
-
-def _center_corners(grid: VoxelGrid) -> np.ndarray:
-    """Return the centers of the grid's eight corner voxels, [8, 3] LPS mm."""
-    unit = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), -1).reshape(-1, 3)
-    return transform_points(grid.lps_from_ijk, unit * (np.asarray(grid.size_ijk) - 1.0))
 
 
 def _drawn_box(labels: np.ndarray, drawn: Sequence[Plane]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,9 +11,9 @@ from scipy import ndimage
 from .augment import WarpedShape, warped
 from .config import TrainingConfig
 from .cube import CubeView, context_points, cube_view
-from .layouts import NORMALS_LPS, outline, outline_plane
+from .layouts import NORMALS_LPS, SliceLayout, outline, outline_plane
 from .outer_loop import Task
-from .sampling import Slice, SliceLayout
+from .sampling import Slice
 from .shapes import TrainingShape
 
 _PIXELS = 96  # of an outline across the box
