@@ -85,7 +85,9 @@ def context_points(view: CubeView, count: int, rng: np.random.Generator) -> tupl
     reachable = np.flatnonzero(np.abs(points).max(1) <= 1)
     half = reachable[reachable < count][: count // 2]
     taken = np.resize(np.concatenate([half, reachable[reachable >= count][: count - len(half)]]), count)
-    return points[taken], np.clip(signed_mm[chosen[taken]] / limit_mm, -1, 1)
+    pixels = chosen[taken]
+    targets = np.where(view.interpolation.in_empty_slice(pixels), -1, np.clip(signed_mm[pixels] / limit_mm, -1, 1))
+    return points[taken], targets.astype(np.float32)
 
 
 def prior_points() -> np.ndarray:

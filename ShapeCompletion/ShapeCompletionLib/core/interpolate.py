@@ -46,10 +46,18 @@ class InterpolationField:
 
     def pixel_centers_lps_mm(self, pixels: np.ndarray) -> np.ndarray:
         """Return where pixels lie, given by their places in `distances_mm` [n]; [n, 3]."""
-        of_slice = np.searchsorted(self.starts, pixels, side="right") - 1
+        of_slice = self._slice_of(pixels)
         rows, columns = np.divmod(pixels - self.starts[of_slice], self.shapes[of_slice, 1])
         frames = self.frames[of_slice]
         return frames[:, :3] + (columns * frames[:, 12])[:, None] * frames[:, 3:6] + (rows * frames[:, 13])[:, None] * frames[:, 6:9]
+
+    def in_empty_slice(self, pixels: np.ndarray) -> np.ndarray:
+        """Return whether pixels, given as in `pixel_centers_lps_mm`, are of slices that do not show the structure, bool [n]."""
+        empty = np.array([not one.mask.any() for one in self.slices])
+        return empty[self._slice_of(pixels)]
+
+    def _slice_of(self, pixels: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.starts, pixels, side="right") - 1
 
     def on_grid(self, grid: VoxelGrid, where: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Evaluate on a grid.
