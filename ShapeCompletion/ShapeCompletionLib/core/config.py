@@ -48,7 +48,7 @@ class InrSettings:
         largest_gradient: Norm to which the gradient of an outer step is clipped.
     """
 
-    layers: int = 4
+    layers: int = 3
     width: int = 128
     first_omega: float = 20.0
     full_covariance: bool = True
