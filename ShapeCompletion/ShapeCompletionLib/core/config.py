@@ -136,7 +136,7 @@ class TrainingConfig:
     folds: int = 3
     inr_steps: int = 800
     inr_tasks: int = 4
-    context_points: int = 1_024
+    context_points: int = 2_048
     target_points: int = 2_048
     refine_steps: int = 4_000
     refine_rate: float = 1.5e-3

@@ -14,9 +14,9 @@ from .refine import CUBE
 from .sampling import Slice
 
 _ROOM = 1.25  # cube's edge over that of what is outlined
-TARGET_LIMIT = 0.1  # in-plane distance, in half edges of the cube, beyond which context targets say no more than inside or outside
+TARGET_LIMIT = 0.125  # in-plane distance, in half edges of the cube, beyond which context targets say no more than inside or outside
 _NEAR = 2.0  # in TARGET_LIMITs; half of the context points are nearer to an outline
-PRIOR_CUBE = 24  # the implicit network is evaluated on a grid this fine
+PRIOR_CUBE = 32  # the implicit network is evaluated on a grid this fine
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +91,7 @@ def context_points(view: CubeView, count: int, rng: np.random.Generator) -> tupl
 
 
 def prior_points() -> np.ndarray:
-    """Return where the implicit network is evaluated, normalized, float32 [24³, 3], i fastest."""
+    """Return where the implicit network is evaluated, normalized, float32 [32³, 3], i fastest."""
     steps = (np.arange(PRIOR_CUBE, dtype=np.float32) + 0.5) * (2 / PRIOR_CUBE) - 1
     k, j, i = np.meshgrid(steps, steps, steps, indexing="ij")
     return np.stack([i, j, k], -1).reshape(-1, 3)

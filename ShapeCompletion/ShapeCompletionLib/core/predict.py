@@ -15,7 +15,7 @@ from .inr import features, inr_parameters, logits
 from .prior import Prior
 from .refine import RefineNetwork, refined_logits
 
-CONTEXT_POINTS = 1_024
+CONTEXT_POINTS = 2_048
 _CONTEXT_SEED = 0  # the same slices give the same shape
 
 
@@ -24,7 +24,7 @@ class Step:
     """The implicit network after its steps.
 
     Attributes:
-        logits: On its own grid over the cube, [24, 24, 24].
+        logits: On its own grid over the cube, [32, 32, 32].
         evidence: Of the context under the prior, in nats per point.
     """
 
