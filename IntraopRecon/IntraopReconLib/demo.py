@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from IntraopReconLib.core.config import Quality, ReconstructionConfig
 from SparseAnatomyLib.commandline import progress_bar
 from SparseAnatomyLib.errors import InputError, ResourceError
+from SparseAnatomyLib.vtk_messages import quiet_vtk
 
 _FIGURES = (("psnr_3d_db", "PSNR-3D", "dB"), ("ssim_3d", "SSIM-3D", ""), ("dice", "Dice of bone", ""), ("asd_mm", "Surface distance", "mm"))
 
@@ -76,7 +76,7 @@ def _scene(out: Path, name: str, report: Callable[..., None]) -> tuple[dict[str,
     from SparseAnatomyLib.host.SceneFiles import saveScene
 
     report(0.86, "Building the Slicer scene")
-    with _quiet_vtk():
+    with quiet_vtk():
         headless = HeadlessScene()
         nodes = addResult(headless.scene, readResult(out), name)
         extras = {"Slicer scene": saveScene(headless.scene, out / "scene.mrb")}
@@ -88,21 +88,6 @@ def _scene(out: Path, name: str, report: Callable[..., None]) -> tuple[dict[str,
     add_pictures(out, pictures)
     report(1.0, "Done")
     return {**extras, "Pictures": out / "pictures"}, []
-
-
-@contextmanager
-def _quiet_vtk() -> Iterator[None]:
-    """Keep what VTK has to say, such as each file it packs into a scene, off the terminal; failures are told by exceptions."""
-    from vtkmodules.vtkCommonCore import vtkLogger, vtkOutputWindow, vtkStringOutputWindow
-
-    usual, verbosity = vtkOutputWindow.GetInstance(), vtkLogger.GetCurrentVerbosityCutoff()
-    vtkOutputWindow.SetInstance(vtkStringOutputWindow())
-    vtkLogger.SetStderrVerbosity(vtkLogger.VERBOSITY_OFF)
-    try:
-        yield
-    finally:
-        vtkLogger.SetStderrVerbosity(verbosity)
-        vtkOutputWindow.SetInstance(usual)
 
 
 def _share(report: Callable[..., None], share: float) -> Callable[..., None]:
