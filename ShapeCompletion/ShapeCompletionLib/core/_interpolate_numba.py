@@ -65,7 +65,7 @@ def _of_stack(slices, first, last, gap, x, y, z):
         value, below, n_below = other, above, n_above
     u, radius = below / gap, radii[n_below]  # beyond the last slice
     if u <= 1:
-        return value * (1 - u) - radius * u, nearest
+        return value * (1 - u) + min(-radius, value) * u, nearest
     return min(-radius, value) - (below - gap) * radius / gap, nearest
 
 
