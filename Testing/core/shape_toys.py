@@ -54,7 +54,7 @@ class Toy:
 
     def context(self, kind: str = "axial", spacing_mm: float = 8.0, voxel_mm: float = 1.0, **changes) -> Context:
         """Return outlines with a grid for the result, whose planes of 1 mm pixels lie on its voxels."""
-        return Context(self.slices(kind, spacing_mm, **changes), VoxelGrid.box(np.zeros(3), EXTENT_MM, voxel_mm))
+        return Context(self.slices(kind, spacing_mm, **changes), VoxelGrid.box(np.zeros(3), EXTENT_MM - 1, voxel_mm))
 
 
 def family(patients: int, shapes_each: int = 1, seed: int = 0) -> list[TrainingShape]:

@@ -26,11 +26,12 @@ def _logit(field, distance, correction, limit, slope):
 
 
 @numba.njit(cache=True, fastmath=True, parallel=True)
-def coarse(cube_logits, cube_distance, cube_from_grid, size, saturated, slope):
+def coarse(cube_logits, cube_distance, unclear, cube_from_grid, size, saturated, slope):
     """Return logit and distance to the nearest slice at all voxels of a grid, float32 [n] each, from the cube alone.
 
     Args:
         cube_logits, cube_distance: Of the cube, float32 [k, j, i].
+        unclear: Where the cube cannot tell, and the logit is left at zero, bool [k, j, i].
         cube_from_grid: The cube's indices (i, j, k) from the grid's, float32 [3, 4].
         size: Of the grid along i, j, k.
         saturated: Where the nearest voxel's logit is larger than this, either way, it is taken as it is.
@@ -48,7 +49,7 @@ def coarse(cube_logits, cube_distance, cube_from_grid, size, saturated, slope):
         value, distance = cube_logits[near], cube_distance[near]
         if abs(value) < saturated:
             value, distance = trilinear(cube_logits, k, j, i), trilinear(cube_distance, k, j, i)
-        logits[n] = value - slope * outside
+        logits[n] = np.float32(0) if unclear[near] else value - slope * outside
         distances[n] = distance + outside
     return logits, distances
 

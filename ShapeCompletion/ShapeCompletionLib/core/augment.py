@@ -65,7 +65,7 @@ def warped(shape: TrainingShape, extent_mm: float, mirror: bool, rng: np.random.
         mirror: Whether left and right may be swapped.
         rng: Source of all chance.
     """
-    wide = rng.random() < 0.5
+    wide = rng.random() < 0.35
     turn = Rotation.from_rotvec(rng.normal(size=3) * np.radians(25.0 if wide else 6.0)).as_matrix()
     stretch = np.exp(rng.normal(0, 0.08)) * np.exp(rng.normal(0, 0.06, 3))
     shear = np.eye(3) + rng.normal(0, 0.04, (3, 3))

@@ -134,11 +134,11 @@ class TrainingConfig:
     extent_mm: float = 128.0
     mirror: bool = True
     folds: int = 3
-    inr_steps: int = 800
+    inr_steps: int = 700
     inr_tasks: int = 4
     context_points: int = 2_048
     target_points: int = 2_048
-    refine_steps: int = 4_000
+    refine_steps: int = 3_300
     refine_rate: float = 1.5e-3
     seed: int = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 from scipy.special import expit
 
 from SparseAnatomyLib.frames import transform_points
@@ -34,14 +35,33 @@ def evaluate(view: CubeView, correction: np.ndarray | None, grid: VoxelGrid) -> 
     corrected = np.zeros_like(field) if correction is None else correction
     cube_from_grid = (np.linalg.inv(view.grid.lps_from_ijk) @ grid.lps_from_ijk)[:3].astype(np.float32)
     size = np.array(grid.size_ijk)
-    cube_logits = LOGITS_PER_VOXEL * np.clip(field, -FIELD_LIMIT, FIELD_LIMIT) + np.minimum(distance, 1) * corrected
-    logits, distances = coarse(cube_logits, distance, cube_from_grid, size, np.float32(_SATURATED), np.float32(LOGITS_PER_VOXEL))
+    outlined = LOGITS_PER_VOXEL * np.clip(field, -FIELD_LIMIT, FIELD_LIMIT)
+    cube_logits = outlined + np.minimum(distance, 1) * corrected
+    unclear = _unclear(outlined, cube_logits, distance)
+    slopes = np.float32(_SATURATED), np.float32(LOGITS_PER_VOXEL)
+    logits, distances = coarse(cube_logits, distance, unclear, cube_from_grid, size, *slopes)
     near = np.flatnonzero(np.abs(logits) < _NEAR)
     if len(near):
         fine, fine_distance = view.interpolation.on_grid(grid, near)
         voxel, limits = np.float32(view.voxel_mm), (np.float32(FIELD_LIMIT), np.float32(LOGITS_PER_VOXEL))
         blend((logits, distances), near, (fine / voxel, fine_distance / voxel), corrected, cube_from_grid, size, *limits)
     return logits.reshape(grid.shape_kji), distances.reshape(grid.shape_kji)
+
+
+def _unclear(outlined: np.ndarray, logits: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Return where the cube cannot tell which side a finer voxel is on, bool [k, j, i].
+
+    Next to a slice the correction fades within a voxel of the cube, to nothing on the slice itself. Where it is what decides there, the
+    cells around must be looked at finely, or it would outvote the outline.
+
+    Args:
+        outlined: Logits of the interpolation.
+        logits: With the correction.
+        distance: To the nearest slice in voxels.
+    """
+    decides = ((outlined > 0) != (logits > 0)) | ((np.abs(outlined) < _NEAR) & (np.abs(logits) >= _NEAR))
+    decides &= distance < 2  # more than the diagonal of a cell
+    return ndimage.maximum_filter(decides, 3) if decides.any() else decides
 
 
 def confidence_at(

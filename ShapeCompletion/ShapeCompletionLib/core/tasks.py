@@ -64,8 +64,8 @@ def random_case(shapes: list[TrainingShape], config: TrainingConfig, rng: np.ran
 def random_slices(shape: WarpedShape, room_mm: float, rng: np.random.Generator) -> tuple[Slice, ...]:
     """Outline a shape centered near the origin on slices by chance.
 
-    Half of the layouts are parallel planes along the patient's axes, a fifth are oblique, a fifth have one to two planes in each of three
-    directions, and a tenth cover the shape only in part. Distances between planes are 1/32 to 1/6 of the box. Some are outlined shakily.
+    Of twenty layouts twelve are parallel planes along the patient's axes, two are oblique, four have one to two planes in each of three
+    directions, and two cover the shape only in part. Distances between planes are 1/24 to 1/7 of the box. One in five is outlined shakily.
 
     Args:
         shape: The shape.
@@ -74,8 +74,8 @@ def random_slices(shape: WarpedShape, room_mm: float, rng: np.random.Generator) 
     """
     kind, keep_empty = rng.random(), bool(rng.random() < 0.5)
     axis = list(NORMALS_LPS.values())[rng.integers(3)]
-    spacing_mm = rng.uniform(1 / 32, 1 / 6) * room_mm
-    if kind < 0.5:
+    spacing_mm = rng.uniform(1 / 24, 1 / 7) * room_mm
+    if kind < 0.6:
         slices = _parallel(axis, spacing_mm, keep_empty, shape, room_mm, rng)
     elif kind < 0.7:
         slices = _parallel(tuple(rng.normal(size=3)), spacing_mm, keep_empty, shape, room_mm, rng)
@@ -85,7 +85,7 @@ def random_slices(shape: WarpedShape, room_mm: float, rng: np.random.Generator) 
         slices = _parallel(axis, min(spacing_mm, room_mm / 9), False, shape, room_mm, rng)
         left_out = int(rng.integers(0, len(slices) // 2 + 1))
         slices = slices[left_out:] if rng.random() < 0.5 else slices[: len(slices) - left_out]
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         shake = rng.uniform(0.2, 0.8)
         slices = tuple(_shaken(one, shake, rng) for one in slices)
     return slices
