@@ -1,0 +1,132 @@
+"""The shape on the wanted grid: the short way gives what evaluating everything gives, and the slices stay as they were outlined."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from scipy.special import expit
+from shape_toys import EXTENT_MM, TURNED, Toy, moved, moved_grid
+
+from ShapeCompletionLib.core.calibration import INTERPOLATION, Temperature
+from ShapeCompletionLib.core.cube import cube_view
+from ShapeCompletionLib.core.refine import CUBE, FIELD_LIMIT, LOGITS_PER_VOXEL
+from ShapeCompletionLib.core.surface import confidence_at, evaluate
+from SparseAnatomyLib.frames import transform_points
+from SparseAnatomyLib.grid import VoxelGrid
+
+CUBE_MM = 96.0
+SHIFT_MM = np.array([33.0, -12.5, 210.0])
+
+
+def correction(size: float, smoothness: float, seed: int = 0) -> np.ndarray:
+    """Return noise of a standard deviation and a smoothness in voxels of the cube, float32 [k, j, i]."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(CUBE,) * 3), smoothness) if smoothness else None
+    noise = np.random.default_rng(seed).normal(size=(CUBE,) * 3) if noise is None else noise
+    return (size * noise / noise.std()).astype(np.float32)
+
+
+def direct(view, corrected, grid):
+    """Return logits and distances by evaluating everything at every voxel."""
+    field, distance = (values / view.voxel_mm for values in view.interpolation.on_grid(grid))
+    ijk = transform_points(np.linalg.inv(view.grid.lps_from_ijk), grid.points_lps_mm())
+    inside = np.clip(ijk, 0, CUBE - 1)
+    added = ndimage.map_coordinates(corrected, inside[..., ::-1].reshape(-1, 3).T, order=1).reshape(grid.shape_kji)
+    outside = np.linalg.norm(ijk - inside, axis=-1)
+    logits = LOGITS_PER_VOXEL * (np.clip(field, -FIELD_LIMIT, FIELD_LIMIT) - outside) + np.minimum(distance, 1) * added
+    return logits, distance
+
+
+LAYOUTS = {
+    "parallel": ("axial", {}),
+    "far apart": ("axial", {"spacing_mm": 16.0, "keep_empty": True}),
+    "three planes": ("three", {"offset_mm": 1.5}),
+    "oblique": ("oblique", {"normal_lps": (1.0, 2.0, 2.0)}),
+}
+GRIDS = {
+    "fine": VoxelGrid.box(np.zeros(3), EXTENT_MM, 1.0),
+    "turned": VoxelGrid.box(np.array([2.0, 1.0, -3.0]), [60.0, 66.0, 50.0], 0.9, TURNED),
+    "beyond the cube": VoxelGrid.box(np.array([20.0, 0.0, 0.0]), 120.0, 2.0),
+}
+
+
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("size", [0.0, 3.0])
+def test_the_short_way_gives_what_evaluating_everything_gives(layout, grid, size):
+    view = cube_view(Toy().slices(layout[0], **layout[1]), CUBE_MM)
+    corrected = correction(size, 3.0) if size else np.zeros((CUBE,) * 3, np.float32)
+    logits, distance = evaluate(view, corrected, grid)
+    expected, expected_distance = direct(view, corrected, grid)
+    assert logits.dtype == distance.dtype == np.float32 and logits.shape == distance.shape == grid.shape_kji
+    np.testing.assert_array_equal(logits > 0, expected > 0)
+    within = (np.abs(view.normalized(grid.points_lps_mm())) < 1).all(-1)  # farther out the cube's faces stand for what is beyond
+    near = within & (np.abs(expected) < 3)
+    assert near.sum() > 1000
+    np.testing.assert_allclose(logits[near], expected[near], atol=2e-3)
+    np.testing.assert_allclose(distance[near], expected_distance[near], atol=1e-3)
+    np.testing.assert_allclose(distance[within], expected_distance[within], atol=1.0)  # the nearest voxel's, where nothing is near
+
+
+def test_no_correction_is_the_interpolation():
+    view, grid = cube_view(Toy().slices(), CUBE_MM), GRIDS["fine"]
+    logits, _ = evaluate(view, None, grid)
+    np.testing.assert_array_equal(logits > 0, view.interpolation.on_grid(grid)[0] > 0)
+    np.testing.assert_array_equal(logits, evaluate(view, np.zeros((CUBE,) * 3, np.float32), grid)[0])
+
+
+def pixels_on(grid: VoxelGrid, slices) -> tuple[np.ndarray, np.ndarray]:
+    """Return flat indices of the voxels that are pixels of slices, and whether those are inside."""
+    found, inside = [], []
+    for one in slices:
+        ijk = transform_points(np.linalg.inv(grid.lps_from_ijk), one.points_lps_mm())
+        whole = np.rint(ijk).astype(int)
+        same = (np.abs(ijk - whole) < 1e-3).all(-1) & ((whole >= 0) & (whole < grid.size_ijk)).all(-1)
+        found.append(np.ravel_multi_index(tuple(whole[same].T[::-1]), grid.shape_kji))
+        inside.append(one.mask[same])
+    return np.concatenate(found), np.concatenate(inside)
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["straight", "turned"])
+@pytest.mark.parametrize(("size", "smoothness"), [(0.0, 0.0), (4.0, 2.0), (20.0, 2.0), (20.0, 0.0), (200.0, 1.0)])
+@pytest.mark.parametrize("layout", [("axial", {}), ("three", {}), ("sagittal", {"spacing_mm": 3.0})], ids=["parallel", "three", "dense"])
+def test_the_slices_stay_as_they_were_outlined(layout, size, smoothness, turned):
+    """Whatever the correction, a voxel that is a pixel of a slice is inside where the pixel is."""
+    slices = Toy().slices(layout[0], **layout[1])
+    grid = VoxelGrid.box(np.zeros(3), EXTENT_MM - 3, 1.0)
+    if turned:
+        slices, grid = tuple(moved(one, TURNED, SHIFT_MM) for one in slices), moved_grid(grid, TURNED, SHIFT_MM)
+    elif layout[0] == "axial":
+        slices = tuple(one for n, one in enumerate(slices) if n != 2)  # a larger gap
+    found, inside = pixels_on(grid, slices)
+    assert len(found) > 1000 and inside.any()
+    logits, distance = evaluate(cube_view(slices, CUBE_MM), correction(size, smoothness) if size else None, grid)
+    probability = Temperature(1.2, 0.3).probability(logits, distance)
+    np.testing.assert_array_equal(probability.ravel()[found] > 0.5, inside)
+
+
+def test_confidence_is_larger_near_the_slices():
+    slices = Toy().slices("axial", 16.0, 0.0)
+    view, grid = cube_view(slices, CUBE_MM), GRIDS["fine"]
+    logits, distance = evaluate(view, None, grid)
+    k, j, i = np.nonzero(ndimage.binary_dilation(logits > 0) & (logits <= 0))
+    points = transform_points(grid.lps_from_ijk, np.stack([i, j, k], -1).astype(float))
+    confidence = confidence_at(points, logits, distance, grid, INTERPOLATION)
+    assert confidence.dtype == np.float32 and confidence.shape == (len(points),)
+    assert (confidence >= 0).all() and (confidence <= 1).all()
+    apart = distance[k, j, i] * view.voxel_mm
+    assert confidence[apart < 1].mean() > confidence[apart > 6].mean() + 0.1
+
+
+@pytest.mark.parametrize("spacing_mm", [0.5, 2.0])
+def test_confidence_follows_the_slope_of_the_logit(spacing_mm):
+    """A plane of logits with slope s per mm and temperature T passes within 1 mm with probability 2 sigmoid(s / T) - 1."""
+    grid = VoxelGrid.box(np.zeros(3), 20.0, spacing_mm, TURNED)
+    logits = 0.8 * (grid.points_lps_mm() @ np.array([0.48, 0.6, 0.64]))
+    got = confidence_at(np.zeros((1, 3)), logits, np.full(grid.shape_kji, 3.0), grid, Temperature(0.5, 0.1))
+    assert got.item() == pytest.approx(2 * expit(0.8 / 0.8) - 1, abs=1e-4)
+
+
+def test_no_points_have_no_confidence():
+    grid = VoxelGrid.box(np.zeros(3), 4.0, 1.0)
+    assert confidence_at(np.zeros((0, 3), np.float32), np.zeros((4, 4, 4)), np.zeros((4, 4, 4)), grid, INTERPOLATION).shape == (0,)
