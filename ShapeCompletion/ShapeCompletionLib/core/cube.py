@@ -14,6 +14,7 @@ from .refine import CUBE
 from .sampling import Slice
 
 _ROOM = 1.25  # cube's edge over that of what is outlined
+_REACH = 2.1  # cube's edge over the distance from its center, along an axis, to the farthest of what is outlined
 TARGET_LIMIT = 0.125  # in-plane distance, in half edges of the cube, beyond which context targets say no more than inside or outside
 _NEAR = 2.0  # in TARGET_LIMITs; half of the context points are nearer to an outline
 PRIOR_CUBE = 32  # the implicit network is evaluated on a grid this fine
@@ -60,8 +61,9 @@ def cube_view(slices: tuple[Slice, ...], extent_mm: float) -> CubeView:
     """
     inside = np.concatenate([one.points_lps_mm()[one.mask] for one in slices])
     weights = np.concatenate([np.full(int(one.mask.sum()), np.prod(one.pixel_spacing_mm)) for one in slices])
-    edge = max(extent_mm, _ROOM * float(np.ptp(inside, 0).max()))
-    grid = VoxelGrid.box(np.average(inside, axis=0, weights=weights), edge, edge / CUBE)
+    center = np.average(inside, axis=0, weights=weights)
+    edge = max(extent_mm, _ROOM * float(np.ptp(inside, 0).max()), _REACH * float(np.abs(inside - center).max()))
+    grid = VoxelGrid.box(center, edge, edge / CUBE)
     return CubeView(grid, interpolation_field(slices))
 
 
