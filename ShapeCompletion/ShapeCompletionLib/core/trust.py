@@ -65,12 +65,13 @@ def judge(prior: Prior, view: CubeView, prediction: Prediction, method: Method) 
 
 
 def predict_left_out(prior: Prior, view: CubeView) -> HeldOut | None:
-    """Leave out every second inner slice of each stack and predict it from the rest; None where no stack has three slices."""
+    """Leave out every second inner slice of each stack and predict it from the rest; None where either shows nothing."""
     field = view.interpolation
     left_out = [n for n in range(1, len(field.slices) - 1) if _is_inner(field.stacks, n)]
-    if not any(field.slices[n].mask.any() for n in left_out):
+    kept = tuple(one for n, one in enumerate(field.slices) if n not in left_out)
+    if not any(field.slices[n].mask.any() for n in left_out) or not any(one.mask.any() for one in kept):
         return None
-    rest = CubeView(view.grid, interpolation_field(tuple(one for n, one in enumerate(field.slices) if n not in left_out)))
+    rest = CubeView(view.grid, interpolation_field(kept))
     correction = predict(prior, rest).correction
     seen, by_prior, by_interpolation = [], [], []
     for n in left_out:
