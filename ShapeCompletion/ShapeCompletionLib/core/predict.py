@@ -114,4 +114,5 @@ def correct(network: RefineNetwork, field: Tensor, distance: Tensor, prior_logit
 
 def half_precision() -> torch.autocast:
     """Return the context in which convolutions run in bfloat16, where the processor computes in it."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    capable = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # not built for every processor
+    return torch.autocast("cpu", torch.bfloat16, enabled=capable)
