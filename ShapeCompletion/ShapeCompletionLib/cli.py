@@ -103,6 +103,8 @@ class Train:
     """Whether left and right may be swapped."""
     seed: int = _TRAINING.seed
     """Same seed, same prior (on the same machine)."""
+    start: str | None = None
+    """A prior that ships, or the path of one, to start from: its training must not have seen the patients. From nothing if absent."""
 
     def run(self) -> None:
         """Run it."""
@@ -111,14 +113,20 @@ class Train:
         if not self.segmentations.is_dir():
             raise InputError(f"There is no folder {self.segmentations}.", "Name the folder that holds the segmentations.")
         config = self._config()
-        from ShapeCompletionLib.core.train_prior import PriorInfo, train_from_folder
+        from ShapeCompletionLib.core.prior import load_prior
+        from ShapeCompletionLib.core.shapes import load_shapes
+        from ShapeCompletionLib.core.train_prior import PriorInfo, train_prior
 
         # The card goes wherever the prior goes, so the command on it names no folder.
         command = f"shape-completion train --label {self.label} --extent {self.extent:g} --steps {self.steps} --folds {self.folds}"
         command += f" --seed {self.seed}" + ("" if self.mirror else " --no-mirror")
+        command += f" --start {Path(self.start).name}" if self.start else ""
         info = PriorInfo(self.title or self.out.stem, self.trained_on, self.licence, command)
+        start = load_prior(self.start) if self.start else None
         with progress_bar() as report:
-            path = train_from_folder(self.segmentations, self.label, self.patients, self.out, info, config, report)
+            report(0.0, "Reading the segmentations")
+            shapes = load_shapes(self.segmentations, self.label, self.patients)
+            path = train_prior(shapes, self.out, info, config, EvaluationConfig(), report, start)
         print(f"The prior is {path}. Use it with: shape-completion complete SEGMENTATION --prior {path} --out RESULT")
 
     def _config(self) -> TrainingConfig:

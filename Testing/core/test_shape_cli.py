@@ -229,18 +229,20 @@ def test_a_result_never_overwrites_its_segmentation(capsys, tmp_path):
 def test_train_hands_every_flag_on(capsys, monkeypatch, tmp_path):
     seen = []
 
-    def train(folder, label, patients, out, info, config, report):
-        seen.append((folder, label, patients, out, info, config))
+    def train(shapes, out, info, config, evaluation, report, start):
+        seen.append((shapes, out, info, config, start))
         report(0.5, "half way")
         return out
 
-    monkeypatch.setattr("ShapeCompletionLib.core.train_prior.train_from_folder", train)
+    monkeypatch.setattr("ShapeCompletionLib.core.train_prior.train_prior", train)
+    monkeypatch.setattr("ShapeCompletionLib.core.shapes.load_shapes", lambda *arguments: arguments)
+    monkeypatch.setattr("ShapeCompletionLib.core.prior.load_prior", lambda name: f"prior {name}")
     flags = ["--title", "Left hip", "--licence", "CC0", "--extent", 90, "--steps", 60, "--seed", 3, "--no-mirror", "--folds", 4]
-    flags += ["--patients", "p[0-9]+", "--trained-on", "Ours."]
+    flags += ["--patients", "p[0-9]+", "--trained-on", "Ours.", "--start", "abdomen"]
     code, out, _ = run(capsys, "train", "--segmentations", tmp_path, "--label", 2, "--out", tmp_path / "hip.pt", *flags)
     assert code == 0 and str(tmp_path / "hip.pt") in out
-    [(folder, label, patients, path, info, config)] = seen
-    assert (folder, label, patients, path) == (tmp_path, 2, "p[0-9]+", tmp_path / "hip.pt")
+    [(shapes, path, info, config, start)] = seen
+    assert (shapes, path, start) == ((tmp_path, 2, "p[0-9]+"), tmp_path / "hip.pt", "prior abdomen")
     assert (info.title, info.licence, info.trained_on) == ("Left hip", "CC0", "Ours.") and str(tmp_path) not in info.command
     assert (config.extent_mm, config.seed, config.mirror, config.folds) == (90, 3, False, 4)
     assert (config.inr_steps, config.refine_steps) == (10, 50)

@@ -122,6 +122,7 @@ class TrainingConfig:
         extent_mm: Edge length of the cube that the prior looks at; larger structures are looked at in a cube of their own size.
         mirror: Whether left and right may be swapped.
         folds: Parts that the patients are split into, to measure and to calibrate on patients that were not trained on.
+        measured_shapes: Structures that are measured, over all folds, at most.
         inr_steps: Outer steps of the implicit network.
         inr_tasks: Shapes a step.
         context_points: Of a shape in the inner loop.
@@ -134,6 +135,7 @@ class TrainingConfig:
     extent_mm: float = 128.0
     mirror: bool = True
     folds: int = 3
+    measured_shapes: int = 48
     inr_steps: int = 700
     inr_tasks: int = 4
     context_points: int = 2_048
@@ -153,7 +155,8 @@ class EvaluationConfig:
         three_planes: Whether the layout of three orthogonal planes is measured too.
         keep_empty: Planes that miss the structure are known to be empty, as in the paper; otherwise they are as if never seen.
         steps: Optimization steps of the implicit network.
-        voxel_mm: Of the grid that is compared.
+        voxel_mm: Of the grid that is compared; larger where the structure is longer than so many voxels.
+        most_voxels: Along an edge of that grid.
         pixel_mm: Of the slices.
         surface_distances: Whether average surface distances are measured too, which takes longer than all else.
         transform: Of the structures before they are cut, [4, 4] about their center; none by default.
@@ -165,6 +168,7 @@ class EvaluationConfig:
     keep_empty: bool = True
     steps: int = 1
     voxel_mm: float = 1.0
+    most_voxels: int = 160
     pixel_mm: float = 1.0
     surface_distances: bool = False
     transform: tuple[tuple[float, ...], ...] | None = None

@@ -78,7 +78,7 @@ def measure(prior: Prior, shape: TrainingShape, name: str, layout: SliceLayout, 
         return None
     view = cube_view(slices, prior.card.extent_mm)
     prediction = predict(prior, view, config.steps)
-    grid = VoxelGrid.box(np.zeros(3), room, config.voxel_mm)
+    grid = VoxelGrid.box(np.zeros(3), room, max(config.voxel_mm, float(room.max()) / config.most_voxels))
     truth = known.signed_distance(grid.points_lps_mm().reshape(-1, 3)).reshape(grid.shape_kji) > 0
     return Measured(shape.name, shape.patient, name, *_figures(prior, view, prediction, grid, truth, config))
 
@@ -139,7 +139,7 @@ def evaluate_prior(folder: Path, prior_path: Path | str, config: EvaluationConfi
         InputError: No segmentation, or no such prior.
     """
     prior = load_prior(prior_path)
-    shapes = load_shapes(folder, label, spacing_mm=config.voxel_mm)
+    shapes = load_shapes(folder, label)
     measured = measure_all(prior, shapes, config, report)
     if not measured:
         raise InputError(f"No layout of slices meets the structures in {folder}.", "Give smaller spacings.")

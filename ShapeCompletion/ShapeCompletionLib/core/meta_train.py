@@ -18,6 +18,7 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .config import InrSettings, TrainingConfig
 from .outer_loop import meta_parameters, outer_step, parameter_groups
 from .predict import half_precision, inner_step, network_inputs
+from .prior import Prior
 from .refine import RefineNetwork, refined_logits
 from .shapes import TrainingShape
 from .tasks import random_case
@@ -32,6 +33,11 @@ Report = Callable[[float, str], None]
 class Training:
     """Two phases of optimization as one sequence of steps, with all that a checkpoint needs.
 
+    Args:
+        shapes: All are trained on.
+        config: How.
+        start: A prior whose residual network to start from; a fresh one by default.
+
     Attributes:
         inr: Parameters of the implicit network.
         network: The residual network as optimized.
@@ -40,15 +46,17 @@ class Training:
         cpu_s: Processor time used, that before a kill included.
     """
 
-    def __init__(self, shapes: list[TrainingShape], config: TrainingConfig) -> None:
+    def __init__(self, shapes: list[TrainingShape], config: TrainingConfig, start: Prior | None = None) -> None:
         torch.manual_seed(config.seed)
-        self.shapes, self.config = shapes, config
+        self.shapes, self.config, self.start_sha256 = shapes, config, start.card.sha256 if start else ""
         self.rng = np.random.default_rng(config.seed)
         settings = InrSettings()
         self.inr = meta_parameters("ridge", settings, torch.Generator().manual_seed(config.seed))
         self.inr_optimizer = torch.optim.Adam(parameter_groups(self.inr, settings))
         self._inr_rates = [group["lr"] for group in self.inr_optimizer.param_groups]
         self.network = RefineNetwork().to(memory_format=torch.channels_last_3d)
+        if start is not None:
+            self.network.load_state_dict(start.refine.state_dict())
         self.average = RefineNetwork().to(memory_format=torch.channels_last_3d)
         self.average.load_state_dict(self.network.state_dict())
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=config.refine_rate, weight_decay=1e-3, betas=(0.9, 0.98))
@@ -102,6 +110,7 @@ class Training:
         return {
             "config": asdict(self.config),
             "shapes": [shape.name for shape in self.shapes],
+            "start_sha256": self.start_sha256,
             "step": self.step,
             "cpu_s": self.cpu_s,
             "rng": self.rng.bit_generator.state,
@@ -114,7 +123,8 @@ class Training:
 
     def restore(self, state: dict[str, Any]) -> bool:
         """Go on from a state; return False, and change nothing, if it is of another training."""
-        if state["config"] != asdict(self.config) or state["shapes"] != [shape.name for shape in self.shapes]:
+        mine = self.state()
+        if any(state.get(key) != mine[key] for key in ("config", "shapes", "start_sha256")):
             return False
         self.step, self.cpu_s = state["step"], state["cpu_s"]
         self.rng.bit_generator.state = state["rng"]
@@ -143,7 +153,7 @@ def completion_loss(logits: Tensor, truth: Tensor) -> Tensor:
     return (entropy * counted).sum() / counted.sum() + 1 - dice
 
 
-def train(shapes: list[TrainingShape], config: TrainingConfig, checkpoint: Path, report: Report) -> Training:
+def train(shapes: list[TrainingShape], config: TrainingConfig, checkpoint: Path, report: Report, start: Prior | None = None) -> Training:
     """Train on shapes, from the checkpoint where there is one.
 
     Args:
@@ -151,8 +161,9 @@ def train(shapes: list[TrainingShape], config: TrainingConfig, checkpoint: Path,
         config: How.
         checkpoint: Written every minute; the caller removes it once it has kept the result.
         report: Told the fraction done and the loss.
+        start: A prior whose residual network the training starts from.
     """
-    training = Training(shapes, config)
+    training = Training(shapes, config, start)
     state = load_checkpoint(checkpoint)
     if state is not None:
         training.restore(state)

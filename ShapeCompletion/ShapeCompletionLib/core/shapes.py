@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from SparseAnatomyLib.grid import VoxelGrid
 
 SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha", ".mhd")
 _MARGIN_MM = 8.0
+_VOXELS = 100  # along the longest edge: twice as fine as the cube that a prior looks at
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,27 +34,26 @@ class TrainingShape:
     signed_distance_mm: np.ndarray
     grid: VoxelGrid
 
-    @property
+    @cached_property
     def center_lps_mm(self) -> np.ndarray:
         """Centroid, [3]."""
         inside = np.argwhere(self.signed_distance_mm > 0)
         return self.grid.origin_lps_mm + inside.mean(0)[::-1] * self.grid.spacing_mm
 
-    @property
+    @cached_property
     def extent_mm(self) -> np.ndarray:
         """Edge lengths of the bounding box along the patient's axes, [3]."""
         inside = np.argwhere(self.signed_distance_mm > 0)
         return (np.ptp(inside, 0) + 1)[::-1] * self.grid.spacing_mm
 
 
-def load_shapes(folder: Path, label: int, patient_pattern: str = "", spacing_mm: float = 1.0) -> list[TrainingShape]:
+def load_shapes(folder: Path, label: int, patient_pattern: str = "") -> list[TrainingShape]:
     """Load all segmentations of a folder that hold a label.
 
     Args:
         folder: With label volumes.
         label: Which one is the structure.
         patient_pattern: Regular expression whose first match in the file's name is the patient; by default each file is a patient.
-        spacing_mm: Of the fields.
 
     Raises:
         InputError: The folder has no such segmentation.
@@ -61,7 +62,7 @@ def load_shapes(folder: Path, label: int, patient_pattern: str = "", spacing_mm:
     shapes = []
     for path in paths:
         match = re.search(patient_pattern, path.name) if patient_pattern else None
-        shape = _load(path, label, match.group() if match else path.name.split(".")[0], spacing_mm)
+        shape = _load(path, label, match.group() if match else path.name.split(".")[0])
         if shape is not None:
             shapes.append(shape)
     if not shapes:
@@ -72,7 +73,7 @@ def load_shapes(folder: Path, label: int, patient_pattern: str = "", spacing_mm:
     return shapes
 
 
-def _load(path: Path, label: int, patient: str, spacing_mm: float) -> TrainingShape | None:
+def _load(path: Path, label: int, patient: str) -> TrainingShape | None:
     try:
         image = SimpleITK.ReadImage(str(path)) == label
     except RuntimeError as error:
@@ -83,9 +84,10 @@ def _load(path: Path, label: int, patient: str, spacing_mm: float) -> TrainingSh
         return None
     box = statistics.GetBoundingBox(1)
     image = SimpleITK.RegionOfInterest(image, box[3:], box[:3])
+    edge_mm = max(size * spacing for size, spacing in zip(image.GetSize(), image.GetSpacing(), strict=True))
     margin = [int(np.ceil(_MARGIN_MM / s)) for s in image.GetSpacing()]
     image = SimpleITK.ConstantPad(image, margin, margin, 0)
-    return TrainingShape(path.name.split(".")[0], patient, *_signed_distance(image, spacing_mm))
+    return TrainingShape(path.name.split(".")[0], patient, *_signed_distance(image, edge_mm / _VOXELS))
 
 
 def _signed_distance(image: SimpleITK.Image, spacing_mm: float) -> tuple[np.ndarray, VoxelGrid]:

@@ -17,7 +17,7 @@ from .evaluate import Measured, measure_all, summary
 from .meta_train import Training, train
 from .prior import Prior, save_prior
 from .prior_card import PriorCard
-from .shapes import TrainingShape, load_shapes
+from .shapes import TrainingShape
 
 Report = Callable[[float, str], None]
 _MEASURING_SHARE = 0.15  # of the time of a fold
@@ -35,7 +35,13 @@ class PriorInfo:
 
 
 def train_prior(
-    shapes: list[TrainingShape], out: Path, info: PriorInfo, config: TrainingConfig, evaluation: EvaluationConfig, report: Report
+    shapes: list[TrainingShape],
+    out: Path,
+    info: PriorInfo,
+    config: TrainingConfig,
+    evaluation: EvaluationConfig,
+    report: Report,
+    start: Prior | None = None,
 ) -> Path:
     """Train a prior; a run that was killed goes on from the checkpoints in `OUT.training/`.
 
@@ -49,6 +55,7 @@ def train_prior(
         config: Of the training.
         evaluation: Of the measurements.
         report: Told the fraction done.
+        start: A prior whose residual network every training starts from; it must not know the patients.
 
     Raises:
         InputError: Too few patients for the folds.
@@ -60,12 +67,12 @@ def train_prior(
     for number, held_out in enumerate(folds):
         part = _part(report, number, parts)
         others = [shape for shape in shapes if shape.patient not in held_out]
-        training = train(others, config, work / f"fold_{number}.pt", _scaled(part, 0, 1 - _MEASURING_SHARE))
+        training = train(others, config, work / f"fold_{number}.pt", _scaled(part, 0, 1 - _MEASURING_SHARE), start)
         prior = _prior(training, out, info, Temperature(1.0, 0.0), -np.inf)
-        test = [shape for shape in shapes if shape.patient in held_out]
+        test = _spread([shape for shape in shapes if shape.patient in held_out], config.measured_shapes // len(folds))
         measured += measure_all(prior, test, evaluation, _scaled(part, 1 - _MEASURING_SHARE, 1))
     temperature, usual = calibrated(measured)
-    training = train(shapes, config, work / "all.pt", _part(report, len(folds), parts))
+    training = train(shapes, config, work / "all.pt", _part(report, len(folds), parts), start)
     prior = _prior(training, out, info, temperature, usual)
     card = replace(prior.card, figures=summary(measured, prior))
     path = save_prior(replace(prior, card=card), out)
@@ -75,12 +82,10 @@ def train_prior(
     return path
 
 
-def train_from_folder(
-    folder: Path, label: int, patient_pattern: str, out: Path, info: PriorInfo, config: TrainingConfig, report: Report
-) -> Path:
-    """Train on the label volumes of a folder; arguments as in `load_shapes` and `train_prior`."""
-    shapes = load_shapes(folder, label, patient_pattern)
-    return train_prior(shapes, out, info, config, EvaluationConfig(), report)
+def _spread(shapes: list[TrainingShape], most: int) -> list[TrainingShape]:
+    """Return so many shapes at most, evenly over all of them."""
+    places = np.unique(np.linspace(0, len(shapes) - 1, min(len(shapes), max(most, 1))).round().astype(int))
+    return [shapes[place] for place in places]
 
 
 def patient_folds(shapes: list[TrainingShape], folds: int, seed: int) -> list[set[str]]:
