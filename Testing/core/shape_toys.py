@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from scipy.spatial.transform import Rotation
 
+from ShapeCompletionLib.core.calibration import Temperature
+from ShapeCompletionLib.core.config import InrSettings
 from ShapeCompletionLib.core.layouts import SliceLayout, outline
+from ShapeCompletionLib.core.outer_loop import meta_parameters
+from ShapeCompletionLib.core.prior import Prior
+from ShapeCompletionLib.core.prior_card import PriorCard
+from ShapeCompletionLib.core.refine import RefineNetwork
 from ShapeCompletionLib.core.sampling import Context, Slice
 from ShapeCompletionLib.core.shapes import TrainingShape
 from SparseAnatomyLib.frames import affine, transform_points
@@ -90,6 +97,14 @@ def moved_grid(grid: VoxelGrid, rotation: np.ndarray, shift_mm: np.ndarray, scal
     """Return a grid after a similarity."""
     origin = transform_points(affine(scale * rotation, shift_mm), grid.origin_lps_mm)
     return VoxelGrid(grid.size_ijk, scale * grid.spacing_mm, origin, rotation @ grid.direction)
+
+
+def toy_prior(**changes) -> Prior:
+    """Return a prior that has learned nothing."""
+    card = PriorCard("toy", "Toy", "Nothing.", "CC0-1.0", 96.0, "", 0.0, 0, "none")
+    inr = {name: value.detach() for name, value in meta_parameters("ridge", InrSettings(), torch.Generator().manual_seed(0)).items()}
+    torch.manual_seed(0)
+    return replace(Prior(card, inr, RefineNetwork().eval(), Temperature(1.0, 0.1), -np.inf), **changes)
 
 
 def _ellipsoid(points: np.ndarray, center: np.ndarray, radii: np.ndarray) -> np.ndarray:
