@@ -104,7 +104,8 @@ def _path_of(name_or_path: str | Path) -> Path:
         return path
     names = [card.name for card in available_priors()]
     if str(name_or_path) not in names:
-        raise InputError(f"There is no prior named {name_or_path}.", f"Choose one of {', '.join(names)}, or give the path of a .pt file.")
+        choices = f"Choose one of {', '.join(names)}, or give" if names else "Give"
+        raise InputError(f"There is no prior named {name_or_path}.", f"{choices} the path of a .pt file.")
     return priors_folder() / f"{name_or_path}.pt"
 
 
