@@ -32,7 +32,8 @@ THREAD_VARIABLES = (
 
 def thread_environment(threads: int) -> dict[str, str]:
     """Return the environment of a process whose every library uses this many threads and which finds the packages."""
-    packages = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "IntraopRecon"), os.environ.get("PYTHONPATH", "")])
+    folders = [REPOSITORY, REPOSITORY / "IntraopRecon", REPOSITORY / "ShapeCompletion"]
+    packages = os.pathsep.join([*map(str, folders), os.environ.get("PYTHONPATH", "")])
     counts = dict.fromkeys(THREAD_VARIABLES, str(threads))
     return {**os.environ, **counts, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": packages}
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from .scenes import REPOSITORY
 
-PACKAGES = ("numba", "numpy", "torch", "itk-rtk")
+PACKAGES = ("numba", "numpy", "torch", "itk-rtk", "itk-morphologicalcontourinterpolation")
+_CODE = ("IntraopRecon", "ShapeCompletion", "Testing/benchmarks/*.py", "Testing/benchmarks/shapes/*.py")
 
 
 def provenance(threads: int, arguments: list[str]) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def provenance(threads: int, arguments: list[str]) -> dict[str, Any]:
     return {
         "command": shlex.join(["python", "-m", "Testing.benchmarks.run", *arguments]),
         "commit": _git("rev-parse", "--short=10", "HEAD") or "unknown",
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no", "--", "IntraopRecon", "Testing/benchmarks/*.py")),
+        "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no", "--", *_CODE)),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "threads": threads,
         "cpu": _cpu_model(),

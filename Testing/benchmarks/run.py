@@ -1,8 +1,9 @@
 """Run the benchmarks and write Testing/benchmarks/results/: JSON, Markdown, and the section that the README quotes.
 
-    python -m Testing.benchmarks.run [--part scenes generalization cost] [--scene lumbar …] [--contender "splat standard" …]
+    python -m Testing.benchmarks.run [--part scenes generalization cost shapes shapes_timing] [--scene lumbar …]
+                                     [--contender "splat standard" …] [--data DIR] [--budget CPU_SECONDS]
 
-A run that leaves scenes or contenders out prints its tables; only a whole part is written.
+A run that leaves scenes or contenders out prints its tables; only a whole part is written. `shapes` that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -17,56 +18,91 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from SparseAnatomyLib.errors import InputError
+
 from . import table
 from .anatomies import ANATOMIES, build_scene
 from .contenders import names
 from .measure import measure, thread_environment
 from .provenance import provenance
 from .scenes import REPOSITORY, STANDING, data_folder, load_scene, save_scene
+from .shapes import tables as shape_tables
+from .shapes.settings import METHODS as SHAPE_METHODS
+from .shapes.settings import Settings
 
 RESULTS = REPOSITORY / "Testing" / "benchmarks" / "results"
-PARTS = ("scenes", "generalization", "cost")
+PARTS = ("scenes", "generalization", "cost", *shape_tables.PARTS)
 GENERALIZATION_CONTENDERS = ("RTK SART 12", "splat standard", "voxel standard", "auto standard")
 
 
 def main() -> int:
-    """Run what the command line asks for; return 1 if a method failed."""
+    """Run what the command line asks for; return 1 if a method failed or the README could not be filled, 2 if data are missing."""
     options = _options()
-    failed = False
-    for part in options.part:
-        threads = 1 if part == "cost" else options.threads
-        result: dict[str, Any] = {"provenance": provenance(threads, sys.argv[1:])}
-        if part == "cost":
-            result |= _cost()
-        else:
-            result["scenes"] = list(_scenes(part, options))
-            failed |= any("failure" in row for scene in result["scenes"] for row in scene["rows"])
-        print(table.markdown({part: result}))
+    if options.data:
+        os.environ["SPARSEANATOMY_DATA"] = str(Path(options.data).resolve())
+    try:
+        failed = [_run(part, options) for part in options.part]
         if not (options.scene or options.contender):
-            _write(RESULTS / f"{part}.json", json.dumps(result, indent=1) + "\n")
-    if not (options.scene or options.contender):
-        write_tables()
-    return int(failed)
+            write_tables()
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return int(any(failed))
 
 
 def write_tables() -> None:
-    """Write the Markdown of all parts that have results, and the README's section."""
+    """Write the Markdown of all parts that have results, and the README's sections.
+
+    Raises:
+        ValueError: The README lacks the marks of a section; all else is written.
+    """
     parts = {part: json.loads((RESULTS / f"{part}.json").read_text()) for part in PARTS if (RESULTS / f"{part}.json").exists()}
-    _write(RESULTS / "benchmark.md", table.markdown(parts))
+    _write(RESULTS / "benchmark.md", table.markdown(parts) + "".join(f"\n{text}\n" for text in shape_tables.markdown(parts)))
     table.fill_readme(REPOSITORY / "README.md", table.readme_section(parts))
+    if section := shape_tables.readme_section(parts):
+        table.fill_readme(REPOSITORY / "README.md", section, shape_tables.README_MARKS)
+
+
+def _run(part: str, options: argparse.Namespace) -> bool:
+    """Run a part, print its tables, write its results if it is whole; return whether a method failed."""
+    threads = 1 if part in ("cost", "shapes") else options.threads
+    result: dict[str, Any] = {"provenance": provenance(threads, sys.argv[1:])}
+    if part == "cost":
+        result |= _cost()
+    elif part in shape_tables.PARTS:
+        result |= _shapes(part, options, threads, result["provenance"]["commit"])
+    else:
+        result["scenes"] = list(_scenes(part, options))
+    rows = [row for scene in result.get("scenes", []) for row in scene["rows"]] + result.get("methods", []) + result.get("rows", [])
+    texts = shape_tables.markdown({part: result}) if part in shape_tables.PARTS else [table.markdown({part: result})]
+    print("\n\n".join(texts))
+    if not (options.scene or options.contender):
+        _write(RESULTS / f"{part}.json", json.dumps(result, indent=1) + "\n")
+        (RESULTS / f"{part}.progress.json").unlink(missing_ok=True)
+    return any("failure" in row for row in rows)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m Testing.benchmarks.run", description=__doc__.splitlines()[0])
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--scene", nargs="+", help="only scenes of these names (default: all)")
-    parser.add_argument("--contender", nargs="+", choices=names(), help="only these methods (default: all)")
+    methods = [*names(), *SHAPE_METHODS]
+    parser.add_argument("--contender", nargs="+", choices=methods, help="only these methods (default: all, of MAML the second-order one)")
+    parser.add_argument("--data", help="folder of data that do not ship (default: SPARSEANATOMY_DATA, or ../shared/data)")
+    budget_s = Settings().budget_s
+    parser.add_argument(
+        "--budget", type=float, default=budget_s, help=f"processor seconds to train each shape method (default: {budget_s:g})"
+    )
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1), help="of every library (default: 2)")
     return parser.parse_args()
 
 
 def _scenes(part: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    contenders = options.contender or (names() if part == "scenes" else GENERALIZATION_CONTENDERS)
+    chosen = [name for name in options.contender or [] if name in names()]
+    contenders = chosen or (names() if part == "scenes" else GENERALIZATION_CONTENDERS)
     with tempfile.TemporaryDirectory() as scratch:
         for name, path in _scene_files(part, Path(scratch), options.scene):
             rows = []
@@ -94,6 +130,27 @@ def _cost() -> dict[str, Any]:
         path = Path(scratch) / "cost.json"
         command = [sys.executable, "-m", "Testing.benchmarks.cost", str(path)]
         subprocess.run(command, env=thread_environment(1), cwd=REPOSITORY, check=True)
+        return json.loads(path.read_text())
+
+
+def _shapes(part: str, options: argparse.Namespace, threads: int, commit: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as scratch:
+        prepared, path = Path(scratch) / "shapes", Path(scratch) / "result.json"
+        from .shapes.prepare import prepare
+
+        prepare(data_folder(), prepared, ["vertebra"] if part == "shapes_timing" else None)
+        if part == "shapes_timing":
+            command = ["Testing.benchmarks.shapes.timing", str(prepared), str(path), str(threads)]
+        else:
+            request = {"settings": {"budget_s": options.budget}, "commit": commit, "methods": options.contender}
+            command = [
+                "Testing.benchmarks.shapes.accuracy",
+                str(prepared),
+                str(path),
+                str(RESULTS / "shapes.progress.json"),
+                json.dumps(request),
+            ]
+        subprocess.run([sys.executable, "-m", *command], env=thread_environment(threads), cwd=REPOSITORY, check=True)
         return json.loads(path.read_text())
 
 

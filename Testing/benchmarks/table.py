@@ -57,24 +57,24 @@ def readme_section(parts: dict[str, dict[str, Any]]) -> str:
     return "\n\n".join(texts)
 
 
-def fill_readme(readme: Path, section: str) -> None:
-    """Put the section between the README's two marks.
+def fill_readme(readme: Path, section: str, marks: tuple[str, str] = (README_START, README_END)) -> None:
+    """Put the section between two marks of the README.
 
     Raises:
-        ValueError: The marks are not there, once each and in order.
+        ValueError: The marks are not there, once each and in order; the README is as it was.
     """
     text = readme.read_text(encoding="utf-8")
-    head, start, rest = text.partition(README_START)
-    _, end, tail = rest.partition(README_END)
+    head, start, rest = text.partition(marks[0])
+    _, end, tail = rest.partition(marks[1])
     if not (start and end):
-        raise ValueError(f"{readme.name}: expected the marks {README_START} and {README_END}.")
-    readme.write_text(f"{head}{README_START}\n\n{section}\n\n{README_END}{tail}", encoding="utf-8")
+        raise ValueError(f"{readme.name}: expected the marks {marks[0]} and {marks[1]}.")
+    readme.write_text(f"{head}{marks[0]}\n\n{section}\n\n{marks[1]}{tail}", encoding="utf-8")
 
 
 def scene_table(rows: Sequence[dict[str, Any]]) -> str:
     """Return the rows of one scene as a table; CPU seconds also as a share of the baseline's."""
     baseline = next((row["cpu_s"] for row in rows if row["name"] == BASELINE and "cpu_s" in row), None)
-    return _table(_HEADER, [_scene_row(row, baseline) for row in rows])
+    return table(_HEADER, [_scene_row(row, baseline) for row in rows])
 
 
 def gain_table(scenes: Sequence[dict[str, Any]]) -> str:
@@ -92,7 +92,7 @@ def gain_table(scenes: Sequence[dict[str, Any]]) -> str:
                 *(f"{x:+.1f}" for x in (best - baseline, auto - best)),
             ]
         )
-    return _table(("", "views", "SART 12", "splat", "voxel", "auto", "better - SART 12", "auto - better"), lines)
+    return table(("", "views", "SART 12", "splat", "voxel", "auto", "better - SART 12", "auto - better"), lines)
 
 
 def cost_table(cost: dict[str, Any]) -> str:
@@ -110,7 +110,7 @@ def cost_table(cost: dict[str, Any]) -> str:
                 f"{sweep['r_squared']:.4f}",
             ]
         )
-    return _table(("kernel", "axis", "CPU ms, forward + backward", "slope, ns each", "intercept, ms", "R²"), lines)
+    return table(("kernel", "axis", "CPU ms, forward + backward", "slope, ns each", "intercept, ms", "R²"), lines)
 
 
 def ratio_line(cost: dict[str, Any]) -> str:
@@ -155,6 +155,7 @@ def _scene_row(row: dict[str, Any], baseline_cpu_s: float | None) -> list[str]:
     ]
 
 
-def _table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
+def table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
+    """Return a Markdown table, the first column to the left and the others to the right."""
     alignment = ["---"] + ["---:"] * (len(header) - 1)
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in (header, alignment, *lines))
