@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
     """Return what `save_checkpoint` wrote; None where there is nothing, or nothing whole."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile):
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # a damaged pickle may fail at any of its instructions
         return None
+    return state if isinstance(state, dict) else None

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import pickle
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from torch import Tensor
 from SparseAnatomyLib.errors import InputError
 
 from .calibration import Temperature
+from .inner_loop import head_prior
 from .prior_card import PriorCard, available_priors, priors_folder, read_card
 from .refine import RefineNetwork
 
@@ -91,7 +90,7 @@ def load_prior(name_or_path: str | Path) -> Prior:
         raise InputError(f"The prior {path} is not the file that its card describes: it is incomplete or was changed.", _REMEDY)
     try:
         data = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged pickle may fail at any of its instructions
         raise InputError(f"The prior {path} is damaged.", _REMEDY) from error
     return _from_data(data, card, path)
 
@@ -117,6 +116,7 @@ def _from_data(data: Any, card: PriorCard, path: Path) -> Prior:
     try:
         refine = RefineNetwork()
         refine.load_state_dict({name: value.float() for name, value in data["refine"].items()})
+        head_prior(data["inr"])  # fails where a part is missing
         base, per_voxel = data["temperature"]
         prior = Prior(card, dict(data["inr"]), refine.eval(), Temperature(base, per_voxel), float(data["usual_evidence"]))
     except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
