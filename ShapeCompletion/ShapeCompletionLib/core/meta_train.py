@@ -19,7 +19,7 @@ from .config import InrSettings, TrainingConfig
 from .outer_loop import meta_parameters, outer_step, parameter_groups
 from .predict import half_precision, inner_step, network_inputs
 from .prior import Prior
-from .refine import RefineNetwork, refined_logits
+from .refine import WIDTHS, RefineNetwork, refined_logits
 from .shapes import TrainingShape
 from .tasks import random_case
 
@@ -108,7 +108,7 @@ class Training:
     def state(self) -> dict[str, Any]:
         """Return everything that a later process needs to go on exactly here."""
         return {
-            "config": asdict(self.config),
+            "config": asdict(self.config) | {"inr": asdict(InrSettings()), "widths": list(WIDTHS)},
             "shapes": [shape.name for shape in self.shapes],
             "start_sha256": self.start_sha256,
             "step": self.step,

@@ -76,7 +76,7 @@ def train_prior(
     prior = _prior(training, out, info, temperature, usual)
     card = replace(prior.card, figures=summary(measured, prior))
     path = save_prior(replace(prior, card=card), out)
-    for leftover in sorted(work.glob("*.pt")):
+    for leftover in sorted(work.glob("*.pt*")):
         leftover.unlink()
     work.rmdir()
     return path
@@ -95,9 +95,10 @@ def patient_folds(shapes: list[TrainingShape], folds: int, seed: int) -> list[se
         InputError: Fewer patients than folds.
     """
     patients = sorted({shape.patient for shape in shapes}, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).hexdigest())
-    if len(patients) < max(folds, 2):
+    folds = max(folds, 2)  # one fold would leave nobody to train on
+    if len(patients) < folds:
         raise InputError(
-            f"The segmentations are of {len(patients)} patients; {max(folds, 2)} are needed to measure the prior on patients that it "
+            f"The segmentations are of {len(patients)} patients; {folds} are needed to measure the prior on patients that it "
             "was not trained on.",
             "Add segmentations of other patients.",
         )
