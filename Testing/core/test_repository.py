@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import tomllib
 from collections import Counter
 from fnmatch import fnmatchcase
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -18,6 +21,8 @@ from packaging.version import Version
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MAX_FILE_BYTES = 16_000_000
+TITLES = {"IntraopRecon": "Intraoperative Reconstruction", "ShapeCompletion": "Shape Completion"}
+PRIORS = ("abdomen", "hippocampus", "pancreas", "vertebra")
 
 
 def _text(name: str) -> str:
@@ -99,8 +104,9 @@ def test_citation_is_complete_and_agrees(project: dict):
     assert citation["version"] == project["project"]["version"]
     assert citation["message"]
     assert citation["authors"]
-    identifiers = {identifier["value"] for paper in citation["references"] for identifier in paper["identifiers"]}
-    assert identifiers >= {"arXiv:2504.14699", "arXiv:2405.20693"}
+    identifiers = {identifier["value"] for paper in citation["references"] for identifier in paper.get("identifiers", [])}
+    assert identifiers >= {"arXiv:2504.14699", "arXiv:2405.20693", "arXiv:2006.09661", "arXiv:1703.03400"}
+    assert "De Paolis" in {paper["authors"][0]["family-names"] for paper in citation["references"]}
     for paper in citation["references"]:
         assert paper["title"]
         assert paper["year"]
@@ -143,20 +149,63 @@ def test_readme_headings_that_are_linked_exist():
     assert [link for link in re.findall(r"\]\(#([^)]+)\)", text) if link not in anchors] == []
 
 
-README_COMMANDS = re.findall(r"^intraop-recon (\w+)([^\n]*)", _text("README.md"), re.MULTILINE)
+PROGRAMS = {"intraop-recon": "IntraopReconLib", "shape-completion": "ShapeCompletionLib"}
+README_COMMANDS = re.findall(rf"^(?:\.venv/bin/)?({'|'.join(PROGRAMS)}) (\w+)([^\n]*)", _text("README.md"), re.MULTILINE)
 
 
-def test_readme_shows_every_command():
-    assert {name for name, _ in README_COMMANDS} >= {"demo", "simulate", "reconstruct", "evaluate"}
-
-
-@pytest.mark.parametrize("name", sorted({name for name, _ in README_COMMANDS}))
-def test_readme_names_only_options_that_the_command_has(name: str):
-    program = f"from IntraopReconLib.cli import main; import sys; sys.exit(main(['{name}', '--help']))"
-    shown = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY / "IntraopRecon", capture_output=True, text=True, timeout=120)
+def _options_of(program: str, command: str) -> set[str]:
+    """Return the options that a command's help names."""
+    code = f"from {PROGRAMS[program]}.cli import main; import sys; sys.exit(main(['{command}', '--help']))"
+    roots = os.pathsep.join(str(REPOSITORY / folder) for folder in ("IntraopRecon", "ShapeCompletion"))
+    environment = {**os.environ, "PYTHONPATH": roots, "COLUMNS": "200"}
+    shown = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert shown.returncode == 0, shown.stderr
-    options = {option for command, rest in README_COMMANDS if command == name for option in re.findall(r"--[a-z-]+", rest)}
-    assert [option for option in options if option not in shown.stdout] == []
+    return set(re.findall(r"--[a-z]+(?:-[a-z]+)*", shown.stdout))
+
+
+@pytest.mark.parametrize(
+    ("program", "commands"),
+    [
+        ("intraop-recon", {"demo", "simulate", "reconstruct", "evaluate"}),
+        ("shape-completion", {"demo", "complete", "train", "evaluate"}),
+    ],
+)
+def test_readme_shows_every_command(program: str, commands: set[str]):
+    assert {name for shown, name, _ in README_COMMANDS if shown == program} >= commands
+
+
+@pytest.mark.parametrize(("program", "name"), sorted({(program, name) for program, name, _ in README_COMMANDS}))
+def test_readme_names_only_options_that_the_command_has(program: str, name: str):
+    lines = [rest for shown, command, rest in README_COMMANDS if (shown, command) == (program, name)]
+    options = {option for line in lines for option in re.findall(r"--[a-z]+(?:-[a-z]+)*", line)}
+    assert options - _options_of(program, name) == set()
+
+
+def test_readme_explains_only_options_of_training_and_completion():
+    text = _text("README.md").partition("## Train on your own segmentations")[2].partition("\n## ")[0]
+    explained = set(re.findall(r"`(--[a-z]+(?:-[a-z]+)*)", text))
+    assert explained >= {"--patients", "--extent", "--trained-on", "--licence"}
+    assert explained - _options_of("shape-completion", "train") == set()
+
+
+@pytest.mark.parametrize(
+    "marks", [("<!-- benchmark:start -->", "<!-- benchmark:end -->"), ("<!-- shapes:start -->", "<!-- shapes:end -->")]
+)
+def test_readme_has_the_marks_between_which_benchmarks_write(marks: tuple[str, str]):
+    text = _text("README.md")
+    assert [text.count(mark) for mark in marks] == [1, 1]
+    assert text.index(marks[0]) < text.index(marks[1])
+
+
+@pytest.mark.parametrize("ui", ["IntraopRecon/Resources/UI/IntraopRecon.ui", "ShapeCompletion/Resources/UI/ShapeCompletion.ui"])
+def test_readme_names_the_panel_s_controls_in_their_own_words_and_order(ui: str):
+    shown = {"QLabel", "QCheckBox", "QPushButton"}
+    widgets = [widget for widget in ElementTree.parse(REPOSITORY / ui).iter("widget") if widget.get("class") in shown]
+    texts = [widget.findtext("property[@name='text']/string") for widget in widgets if widget.get("name") != "noticeLabel"]
+    section = _text("README.md").partition(f"\n### {TITLES[ui.partition('/')[0]]}\n")[2].partition("\n#")[0]
+    places = {text: section.find(f"**{text.rstrip(':')}**") for text in texts if text}
+    assert [text for text, place in places.items() if place < 0] == []
+    assert list(places.values()) == sorted(places.values())
 
 
 def test_contributing_fits_on_one_screen():
@@ -178,6 +227,13 @@ def test_data_that_ship_say_whose_they_are():
     for folder in folders:
         upwards = [parent / "ATTRIBUTION.md" for parent in (folder, *folder.parents) if REPOSITORY in (parent, *parent.parents)]
         assert any(path.is_file() for path in upwards), f"{folder.relative_to(REPOSITORY)} has no ATTRIBUTION.md"
+
+
+def test_priors_that_ship_are_attributed_with_the_license_of_their_card():
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", _text("Resources/Priors/ATTRIBUTION.md"), re.MULTILINE)
+    assert sorted(name for name, _ in rows) == sorted(PRIORS)
+    for path in (REPOSITORY / "Resources" / "Priors").glob("*.json"):
+        assert dict(rows)[path.stem] in json.loads(path.read_text(encoding="utf-8"))["licence"], path.name
 
 
 def test_no_two_test_files_share_a_name():

@@ -58,13 +58,15 @@ def test_small_and_attributed(sample_case):
     assert "Apache-2.0" in (sample_case / "ATTRIBUTION.md").read_text(encoding="utf-8")
 
 
-def test_checksums_cover_every_file(sample_case):
-    lines = (sample_case / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize("folder", ["SampleCase", "SampleShapes"])
+def test_checksums_cover_every_file(repository, folder):
+    root = repository / "Resources" / folder
+    lines = (root / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
     sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
-    files = {path.relative_to(sample_case).as_posix(): path for name in NAMES for path in (sample_case / name).rglob("*") if path.is_file()}
-    assert sums.keys() == files.keys()
-    for name, path in files.items():
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == sums[name], name
+    files = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
+    assert sums.keys() == files.keys() - {"ATTRIBUTION.md", "SHA256SUMS"}
+    for name, digest in sums.items():
+        assert hashlib.sha256(files[name].read_bytes()).hexdigest() == digest, name
 
 
 @pytest.mark.slow
@@ -82,3 +84,13 @@ def test_rebuilt_by_the_stated_command(sample_case, shared_data, tmp_path, name)
         np.testing.assert_allclose(built.view.source_lps_mm, shipped.view.source_lps_mm, atol=1e-6)
         np.testing.assert_allclose(built.view.pixel_lps_mm([-0.5] * 2), shipped.view.pixel_lps_mm([-0.5] * 2), atol=1e-6)
     np.testing.assert_allclose(read_truth(tmp_path / "case")[0], read_truth(sample_case / name)[0], atol=2e-6)
+
+
+def test_the_sample_shape_is_every_twelfth_sagittal_slice_of_the_whole(repository):
+    folder = repository / "Resources" / "SampleShapes"
+    slices, whole = (SimpleITK.ReadImage(str(folder / name)) for name in ("vertebra_slices.nrrd", "Truth/vertebra_whole.nrrd"))
+    outlined, truth = SimpleITK.GetArrayFromImage(slices), SimpleITK.GetArrayFromImage(whole)
+    shown = np.flatnonzero(outlined.any((0, 1)))
+    assert (np.diff(shown) == 12).all() and len(shown) == 7
+    np.testing.assert_array_equal(outlined[..., shown], truth[..., shown])
+    assert slices.GetOrigin() == whole.GetOrigin() and slices.GetSpacing() == whole.GetSpacing() == (1.0, 1.0, 1.0)
