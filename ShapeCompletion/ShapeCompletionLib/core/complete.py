@@ -60,7 +60,7 @@ def complete(
         warnings = check_context(context)
     report(0.1, "Reading the slices")
     with clock("interpolation"):
-        view = cube_view(context.slices, prior.card.extent_mm if prior else 0.0)
+        view = cube_view(context.slices, prior.card.extent_mm if prior else float(np.ptp(context.grid.corners_lps_mm(), 0).max()))
         view.field_and_distance  # noqa: B018  (timed here)
     prediction, verdict = None, Verdict(False, "No prior was chosen, so the slices were interpolated.", ())
     if prior is not None and config.method != "interpolate":
