@@ -40,8 +40,10 @@ WORTH_A_WARNING = 0.25  # of all attenuation lies beyond the region
 IXGS_GAUSSIANS = 50_000
 CHECKPOINT_SECONDS = 2.0
 WITHHELD_SHARE = 0.8  # of the last stage's work is done before the withheld views are given back
-DECISION_SHARE = 0.6  # of the splats' steps on coarse images, and
-DECISION_CYCLES = 3  # of voxels at the final spacing are done before `auto` decides
+FIRST_LOOK_SHARE = 0.4  # of the splats' steps on coarse images are done before `auto` compares them with voxels;
+HOPELESS = 1.4  # unless their error is this many times that of voxels, it lets them go on to
+DECISION_SHARE = 0.8  # of those steps, and decides then
+DECISION_CYCLES = 3  # of voxels at the final spacing are done for that
 POLISH_TV_MM = 0.03
 LEAST_SIGMA_VOXELS, LARGEST_SIGMA_VOXELS = 0.5, 5.0
 
@@ -101,6 +103,7 @@ class _Run:
         self.warnings: list[str] = []
         self.withheld_fits: dict[int, tuple[float, float]] = {}
         self.fits: dict[int, FitState] = {}
+        self.judged: set[int] = set()  # seeds of fits that were judged in this process
         self.sart_states: dict[str, SartState] = {}
         sigma_range = (LEAST_SIGMA_VOXELS * config.spacing_mm, LARGEST_SIGMA_VOXELS * config.spacing_mm)
         self.fit_settings = FitSettings(self.effort.splat_steps, sigma_range_mm=sigma_range)
@@ -161,12 +164,14 @@ class _Run:
         """
         if not len(self.acquisition.withheld):
             return "voxel"
-        self.splat_coarsely(coarse, self.config.seed)
+        self.splat_coarsely(coarse, self.config.seed, FIRST_LOOK_SHARE)
         cycles = min(DECISION_CYCLES, self.last_withheld_cycle)
         volume = self.voxels(coarse, self.acquisition.training, cycles)
         half, withheld = self.acquisition.binned(2), self.acquisition.withheld
         (rmse,) = self.once("voxel-decision", lambda: [residual_rmse(half, withheld, self.grid, volume)])
         self.candidates["voxel"] = self.judge("voxels", rmse)
+        if self.candidates["splat"] < HOPELESS * rmse:
+            self.splat_coarsely(coarse, self.config.seed)
         return min(self.candidates, key=self.candidates.__getitem__)
 
     def coarse(self) -> tuple[np.ndarray, VoxelGrid]:
@@ -218,14 +223,14 @@ class _Run:
         self.judge_withheld("voxel", lambda: volume)
         return self.voxels(coarse, np.arange(len(self.views)), self.effort.voxel_cycles)
 
-    def splat_coarsely(self, coarse: tuple[np.ndarray, VoxelGrid], seed: int) -> FitState:
-        """Fit Gaussians to images of half the resolution, and judge them there as the coarse voxels were."""
-        if seed in self.fits:
-            return self.fits[seed]
+    def splat_coarsely(self, coarse: tuple[np.ndarray, VoxelGrid], seed: int, share: float = DECISION_SHARE) -> FitState:
+        """Fit Gaussians to images of half the resolution for a share of those steps, and judge them there as the coarse voxels were."""
         settings = self.fit_settings
-        saved = self.checkpoint.load(f"splat{seed}")
         half, training, withheld = self.acquisition.binned(2), self.acquisition.training, self.acquisition.withheld
-        if saved:
+        saved = self.checkpoint.load(f"splat{seed}")
+        if seed in self.fits:
+            state = self.fits[seed]
+        elif saved:
             state = FitState.from_arrays(saved, settings)
         else:
             volume, grid = coarse
@@ -237,10 +242,15 @@ class _Run:
             images, mask = (torch.from_numpy(a[training]) for a in (half.attenuation, half.weights))
             fit_density(gaussians, Cameras.of(half.geometries)[training], images, photon_weights(images, mask))
             state = FitState.of(gaussians, settings)
-        self.fit(state, training, round(DECISION_SHARE * settings.coarse_steps), seed)
-        (rmse,) = self.once(f"coarse{seed}-withheld", lambda: [projection_rmse(half, withheld, state.gaussians)])
-        self.candidates.setdefault("splat", self.judge("coarse splats", rmse))
         self.fits[seed] = state
+        steps = round(share * settings.coarse_steps)
+        if state.step < steps or seed not in self.judged:
+            self.fit(state, training, steps, seed)
+            (rmse,) = self.once(f"coarse{seed}-{steps}-withheld", lambda: [projection_rmse(half, withheld, state.gaussians)])
+            self.judged.add(seed)
+            error = self.judge("coarse splats", rmse)
+            if seed == self.config.seed:
+                self.candidates["splat"] = error
         return state
 
     def fit(self, state: FitState, indices: np.ndarray, until: int, seed: int) -> None:
