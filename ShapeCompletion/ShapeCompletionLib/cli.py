@@ -25,7 +25,7 @@ _TRAINING = TrainingConfig()
 class Demo:
     """Complete the bundled sample from a few of its slices, measure it against the whole, and make the Slicer scene with pictures."""
 
-    out: Path = Path("demo-output")
+    out: Path = Path("demo-output/vertebra")
     """Where everything goes."""
 
     def run(self) -> None:
@@ -97,8 +97,10 @@ class Train:
     """Parts that the patients are split into, to measure the prior on patients that it was not trained on."""
     extent: float = _TRAINING.extent_mm
     """Edge length in mm of the cube that the prior looks at."""
-    steps: int = _TRAINING.inr_steps + _TRAINING.refine_steps
-    """Optimization steps, of both networks together."""
+    inr_steps: int = _TRAINING.inr_steps
+    """Optimization steps of the implicit network."""
+    steps: int = _TRAINING.refine_steps
+    """Optimization steps of the residual network, which come after."""
     mirror: bool = _TRAINING.mirror
     """Whether left and right may be swapped."""
     seed: int = _TRAINING.seed
@@ -118,8 +120,8 @@ class Train:
         from ShapeCompletionLib.core.train_prior import PriorInfo, train_prior
 
         # The card goes wherever the prior goes, so the command on it names no folder.
-        command = f"shape-completion train --label {self.label} --extent {self.extent:g} --steps {self.steps} --folds {self.folds}"
-        command += f" --seed {self.seed}" + ("" if self.mirror else " --no-mirror")
+        command = f"shape-completion train --label {self.label} --extent {self.extent:g} --inr-steps {self.inr_steps} --steps {self.steps}"
+        command += f" --folds {self.folds} --seed {self.seed}" + ("" if self.mirror else " --no-mirror")
         command += f" --start {Path(self.start).name}" if self.start else ""
         info = PriorInfo(self.title or self.out.stem, self.trained_on, self.licence, command)
         start = load_prior(self.start) if self.start else None
@@ -130,20 +132,19 @@ class Train:
         print(f"The prior is {path}. Use it with: shape-completion complete SEGMENTATION --prior {path} --out RESULT")
 
     def _config(self) -> TrainingConfig:
-        """Return the settings, the steps shared out between the networks as by default."""
+        """Return the settings."""
         if not 10.0 <= self.extent <= 1000.0:
             raise InputError("The extent must lie between 10 and 1000 mm.", "Choose a cube that the structure fits into, such as 128 mm.")
-        if self.steps < 2:
-            raise InputError("The steps must be 2 or more.", "Choose some thousands of steps.")
+        if min(self.steps, self.inr_steps) < 1:
+            raise InputError("The steps of both networks must be 1 or more.", "Choose some hundreds or thousands of steps.")
         if not 2 <= self.folds <= 20:
             raise InputError("The folds must be 2 to 20.", "Choose 3 folds.")
         try:
             re.compile(self.patients)
         except re.error as error:
             raise InputError(f"The patients' pattern is no regular expression: {error}.", "Correct --patients, or leave it out.") from error
-        first = max(1, round(self.steps * _TRAINING.inr_steps / (_TRAINING.inr_steps + _TRAINING.refine_steps)))
         shared = {"extent_mm": self.extent, "mirror": self.mirror, "folds": self.folds, "seed": self.seed}
-        return replace(_TRAINING, **shared, inr_steps=first, refine_steps=self.steps - first)
+        return replace(_TRAINING, **shared, inr_steps=self.inr_steps, refine_steps=self.steps)
 
 
 @dataclass(frozen=True)

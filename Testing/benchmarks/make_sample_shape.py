@@ -6,15 +6,13 @@ The second lumbar vertebra of a CT that no prior was trained on (TotalSegmentato
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import SimpleITK
 
-from ShapeCompletionLib.core.shapes import load_shapes
+from ShapeCompletionLib.core.shapes import signed_distance_field
 from SparseAnatomyLib.volumes import sitk_image
 
 L2 = 30  # TotalSegmentator's number
@@ -28,17 +26,16 @@ def main(data: Path) -> None:
     Args:
         data: Folder with `ct/lumbar_pelvis_3mm_labels.nrrd`.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(data / "ct" / "lumbar_pelvis_3mm_labels.nrrd", folder)
-        shape = load_shapes(Path(folder), L2)[0]
-    whole = shape.signed_distance_mm > 0
+    labels = SimpleITK.ReadImage(str(data / "ct" / "lumbar_pelvis_3mm_labels.nrrd"))
+    signed_mm, grid = signed_distance_field(labels == L2, spacing_mm=1.0)
+    whole = signed_mm > 0
     sparse = np.zeros_like(whole)
     shown = np.flatnonzero(whole.any((0, 1)))
     kept = np.arange((shown[0] + shown[-1]) // 2 % EVERY, whole.shape[2], EVERY)  # one of them in the middle
     sparse[:, :, kept] = whole[:, :, kept]
     (SAMPLE / "Truth").mkdir(parents=True, exist_ok=True)
     for mask, path in ((whole, SAMPLE / "Truth" / "vertebra_whole.nrrd"), (sparse, SAMPLE / "vertebra_slices.nrrd")):
-        image = SimpleITK.Cast(sitk_image(mask.astype(np.float32), shape.grid), SimpleITK.sitkUInt8)
+        image = SimpleITK.Cast(sitk_image(mask.astype(np.float32), grid), SimpleITK.sitkUInt8)
         SimpleITK.WriteImage(image, str(path), useCompression=True)
 
 

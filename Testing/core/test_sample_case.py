@@ -17,6 +17,7 @@ from IntraopReconLib.core.config import SimulationConfig
 from IntraopReconLib.core.simulate_case import simulate_case
 from IntraopReconLib.core.xrays.siddon import line_integrals
 from SparseAnatomyLib.grid import VoxelGrid
+from Testing.benchmarks import make_sample_shape
 
 NAMES = ("lumbar", "thorax")
 
@@ -94,3 +95,14 @@ def test_the_sample_shape_is_every_twelfth_sagittal_slice_of_the_whole(repositor
     assert (np.diff(shown) == 12).all() and len(shown) == 7
     np.testing.assert_array_equal(outlined[..., shown], truth[..., shown])
     assert slices.GetOrigin() == whole.GetOrigin() and slices.GetSpacing() == whole.GetSpacing() == (1.0, 1.0, 1.0)
+
+
+def test_the_sample_shape_is_rebuilt_by_the_stated_command(repository, shared_data, tmp_path, monkeypatch):
+    stated = (repository / "Resources" / "SampleShapes" / "ATTRIBUTION.md").read_text(encoding="utf-8")
+    assert f"python -m {make_sample_shape.__name__} DATA" in stated
+    monkeypatch.setattr(make_sample_shape, "SAMPLE", tmp_path)
+    make_sample_shape.main(shared_data)
+    for name in ("vertebra_slices.nrrd", "Truth/vertebra_whole.nrrd"):
+        built, shipped = (SimpleITK.ReadImage(str(folder / name)) for folder in (tmp_path, repository / "Resources" / "SampleShapes"))
+        np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(built), SimpleITK.GetArrayFromImage(shipped))
+        np.testing.assert_allclose(built.GetOrigin(), shipped.GetOrigin(), atol=1e-6)

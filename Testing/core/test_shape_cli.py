@@ -26,7 +26,19 @@ from SparseAnatomyLib.errors import Cancelled, InputError, ResourceError
 FLAGS = {
     "demo": ["--out"],
     "complete": ["--out", "--prior", "--label", "--steps", "--method", "--spacing", "--device", "--planes"],
-    "train": ["--segmentations", "--out", "--label", "--title", "--licence", "--extent", "--steps", "--no-mirror", "--seed", "--patients"],
+    "train": [
+        "--segmentations",
+        "--out",
+        "--label",
+        "--title",
+        "--licence",
+        "--extent",
+        "--steps",
+        "--inr-steps",
+        "--no-mirror",
+        "--seed",
+        "--patients",
+    ],
     "evaluate": ["--segmentations", "--prior", "--spacing", "--label", "--out"],
 }
 
@@ -237,7 +249,23 @@ def test_train_hands_every_flag_on(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("ShapeCompletionLib.core.train_prior.train_prior", train)
     monkeypatch.setattr("ShapeCompletionLib.core.shapes.load_shapes", lambda *arguments: arguments)
     monkeypatch.setattr("ShapeCompletionLib.core.prior.load_prior", lambda name: f"prior {name}")
-    flags = ["--title", "Left hip", "--licence", "CC0", "--extent", 90, "--steps", 60, "--seed", 3, "--no-mirror", "--folds", 4]
+    flags = [
+        "--title",
+        "Left hip",
+        "--licence",
+        "CC0",
+        "--extent",
+        90,
+        "--steps",
+        50,
+        "--inr-steps",
+        10,
+        "--seed",
+        3,
+        "--no-mirror",
+        "--folds",
+        4,
+    ]
     flags += ["--patients", "p[0-9]+", "--trained-on", "Ours.", "--start", "abdomen"]
     code, out, _ = run(capsys, "train", "--segmentations", tmp_path, "--label", 2, "--out", tmp_path / "hip.pt", *flags)
     assert code == 0 and str(tmp_path / "hip.pt") in out
@@ -270,7 +298,7 @@ def test_evaluate_hands_every_flag_on_and_writes_the_figures(capsys, monkeypatch
     [
         (["train", "--segmentations", "{tmp}/no", "--out", "{tmp}/p.pt"], "no folder"),
         (["train", "--segmentations", "{tmp}", "--out", "{tmp}/p.txt"], ".pt file"),
-        (["train", "--segmentations", "{tmp}", "--out", "{tmp}/p.pt", "--steps", "1"], "steps"),
+        (["train", "--segmentations", "{tmp}", "--out", "{tmp}/p.pt", "--steps", "0"], "steps"),
         (["train", "--segmentations", "{tmp}", "--out", "{tmp}/p.pt", "--extent", "0"], "extent"),
         (["train", "--segmentations", "{tmp}", "--out", "{tmp}/p.pt", "--folds", "1"], "folds"),
         (["train", "--segmentations", "{tmp}", "--out", "{tmp}/p.pt", "--patients", "("], "regular expression"),

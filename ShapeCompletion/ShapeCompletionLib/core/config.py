@@ -136,11 +136,11 @@ class TrainingConfig:
     mirror: bool = True
     folds: int = 3
     measured_shapes: int = 48
-    inr_steps: int = 700
+    inr_steps: int = 600
     inr_tasks: int = 4
     context_points: int = 2_048
     target_points: int = 2_048
-    refine_steps: int = 3_300
+    refine_steps: int = 1_800
     refine_rate: float = 1.5e-3
     seed: int = 0
 

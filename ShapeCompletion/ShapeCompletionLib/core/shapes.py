@@ -78,34 +78,41 @@ def _load(path: Path, label: int, patient: str) -> TrainingShape | None:
         image = SimpleITK.ReadImage(str(path)) == label
     except RuntimeError as error:
         raise InputError(f"{path} cannot be read as a segmentation.", "Take it out of the folder, or export it again.") from error
+    field = signed_distance_field(image)
+    return None if field is None else TrainingShape(path.name.split(".")[0], patient, *field)
+
+
+def signed_distance_field(mask: SimpleITK.Image, spacing_mm: float | None = None) -> tuple[np.ndarray, VoxelGrid] | None:
+    """Return the signed distance to a mask's border on an isotropic grid along the patient's axes.
+
+    Args:
+        mask: 3D, zero outside.
+        spacing_mm: Of the field; a hundredth of the structure's longest edge by default.
+
+    Returns:
+        Millimeters, positive inside, float32 [k, j, i], and where the voxels lie; None where the mask is empty.
+    """
     statistics = SimpleITK.LabelShapeStatisticsImageFilter()
-    statistics.Execute(image)
+    statistics.Execute(mask)
     if not statistics.HasLabel(1):
         return None
     box = statistics.GetBoundingBox(1)
-    image = SimpleITK.RegionOfInterest(image, box[3:], box[:3])
+    image = SimpleITK.RegionOfInterest(mask, box[3:], box[:3])
     edge_mm = max(size * spacing for size, spacing in zip(image.GetSize(), image.GetSpacing(), strict=True))
     margin = [int(np.ceil(_MARGIN_MM / s)) for s in image.GetSpacing()]
     image = SimpleITK.ConstantPad(image, margin, margin, 0)
-    return TrainingShape(path.name.split(".")[0], patient, *_signed_distance(image, edge_mm / _VOXELS))
-
-
-def _signed_distance(image: SimpleITK.Image, spacing_mm: float) -> tuple[np.ndarray, VoxelGrid]:
-    """Return the signed distance to a mask's border on an isotropic grid along the patient's axes, and the grid."""
-    half = min(image.GetSpacing()) / 2
     settings = {"squaredDistance": False, "useImageSpacing": True}
     outside = SimpleITK.SignedMaurerDistanceMap(image, insideIsPositive=False, **settings)  # 0 on the mask's own border voxels
     inside = SimpleITK.SignedMaurerDistanceMap(image == 0, insideIsPositive=False, **settings)
     signed = SimpleITK.Cast((inside - outside) / 2, SimpleITK.sitkFloat32)  # 0 halfway between border voxels of both sides
-    grid = _grid_around(image, spacing_mm)
+    grid = _grid_around(image, spacing_mm or edge_mm / _VOXELS)
     resampler = SimpleITK.ResampleImageFilter()
     resampler.SetSize(grid.size_ijk)
     resampler.SetOutputSpacing(grid.spacing_mm.tolist())
     resampler.SetOutputOrigin(grid.origin_lps_mm.tolist())
     resampler.SetInterpolator(SimpleITK.sitkLinear)
     resampler.SetDefaultPixelValue(-_MARGIN_MM)
-    field = SimpleITK.GetArrayFromImage(resampler.Execute(signed))
-    return np.maximum(field, -_MARGIN_MM - half).astype(np.float32), grid
+    return SimpleITK.GetArrayFromImage(resampler.Execute(signed)), grid
 
 
 def _grid_around(image: SimpleITK.Image, spacing_mm: float) -> VoxelGrid:
