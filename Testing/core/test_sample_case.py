@@ -11,13 +11,13 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+from Testing.benchmarks import make_sample_shape
 
 from IntraopReconLib.core.calibration.poses import read_poses
 from IntraopReconLib.core.config import SimulationConfig
 from IntraopReconLib.core.simulate_case import simulate_case
 from IntraopReconLib.core.xrays.siddon import line_integrals
 from SparseAnatomyLib.grid import VoxelGrid
-from Testing.benchmarks import make_sample_shape
 
 NAMES = ("lumbar", "thorax")
 
