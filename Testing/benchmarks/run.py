@@ -42,14 +42,15 @@ def main() -> int:
         os.environ["SPARSEANATOMY_DATA"] = str(Path(options.data).resolve())
     try:
         failed = [_run(part, options) for part in options.part]
-        if not (options.scene or options.contender):
-            write_tables()
     except InputError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 1
+    if not (options.scene or options.contender):
+        try:
+            write_tables()
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 1
     return int(any(failed))
 
 
@@ -81,7 +82,7 @@ def _run(part: str, options: argparse.Namespace) -> bool:
     print("\n\n".join(texts))
     if not (options.scene or options.contender):
         _write(RESULTS / f"{part}.json", json.dumps(result, indent=1) + "\n")
-        (RESULTS / f"{part}.progress.json").unlink(missing_ok=True)
+        (RESULTS / f"{part}.partial").unlink(missing_ok=True)
     return any("failure" in row for row in rows)
 
 
@@ -142,14 +143,10 @@ def _shapes(part: str, options: argparse.Namespace, threads: int, commit: str) -
         if part == "shapes_timing":
             command = ["Testing.benchmarks.shapes.timing", str(prepared), str(path), str(threads)]
         else:
-            request = {"settings": {"budget_s": options.budget}, "commit": commit, "methods": options.contender}
-            command = [
-                "Testing.benchmarks.shapes.accuracy",
-                str(prepared),
-                str(path),
-                str(RESULTS / "shapes.progress.json"),
-                json.dumps(request),
-            ]
+            progress = Path(scratch) / "progress.partial" if options.contender else RESULTS / f"{part}.partial"
+            methods = [name for name in options.contender or [] if name in SHAPE_METHODS]
+            request = {"settings": {"budget_s": options.budget}, "commit": commit, "methods": methods}
+            command = ["Testing.benchmarks.shapes.accuracy", str(prepared), str(path), str(progress), json.dumps(request)]
         subprocess.run([sys.executable, "-m", *command], env=thread_environment(threads), cwd=REPOSITORY, check=True)
         return json.loads(path.read_text())
 

@@ -185,7 +185,7 @@ def test_a_shape_that_is_not_there_has_no_surface_distance(case: Case):
 
 
 def test_a_run_that_was_killed_goes_on(tmp_path):
-    path, settings = tmp_path / "progress.json", Settings()
+    path, settings = tmp_path / "shapes.partial", Settings()
     accuracy.Progress(path, settings, "abc").get("MAML", lambda: {"name": "MAML"})
     again = accuracy.Progress(path, settings, "abc")
     assert again.get("MAML", lambda: pytest.fail("computed twice")) == {"name": "MAML"}

@@ -42,7 +42,6 @@ STEPS = (1, 50, 100)
 CONVERGED = "converged"
 _PLANES = (SliceLayout("sagittal", 8.0, keep_empty=True), SliceLayout("axial", 8.0, keep_empty=True))
 _SHIFT_MM, _TURN_DEG = 16.0, 45.0
-_STATE_SUFFIX = ".partial"
 
 Outcomes = Iterator[tuple[str, int, np.ndarray]]  # at which steps, how many these were, what is inside
 Method = Callable[[Case], Outcomes]
@@ -70,7 +69,7 @@ class Progress:
         if name not in self.done:
             self.done[name] = compute()
             if self.path is not None:
-                partial = self.path.with_suffix(_STATE_SUFFIX)
+                partial = self.path.with_name(f"{self.path.name}.partial")
                 partial.write_text(json.dumps({"settings": self.settings, "done": self.done}))
                 os.replace(partial, self.path)
         return self.done[name]

@@ -29,7 +29,7 @@ from ShapeCompletionLib.core.tasks import random_case
 from SparseAnatomyLib.grid import VoxelGrid
 
 CONTEXT_POINTS = 1_024
-MAML = MamlSettings(outer_rate=3e-4)
+MAML = MamlSettings(outer_rate=1e-4, first_omega=10.0)
 VARIATIONS = 64  # of the training shapes; the auto-decoder has a code for each
 _POOL_POINTS, _BATCH_POINTS = 8_192, 1_024
 _CODE_LENGTH = 64
