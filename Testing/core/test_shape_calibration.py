@@ -9,6 +9,7 @@ from shape_toys import EXTENT_MM, TURNED, Toy, moved, moved_grid
 
 from ShapeCompletionLib.core.calibration import INTERPOLATION, Temperature, expected_calibration_error, fit_temperature
 from ShapeCompletionLib.core.interpolate import interpolation_field
+from ShapeCompletionLib.core.layouts import SliceLayout, outline
 from ShapeCompletionLib.core.next_slice import next_slice
 from SparseAnatomyLib.grid import VoxelGrid
 
@@ -18,7 +19,7 @@ GRID = VoxelGrid.box(np.zeros(3), EXTENT_MM, 2.0)
 @pytest.mark.parametrize("truth", [Temperature(1.0, 0.1), Temperature(2.5, 0.4), Temperature(0.4, 0.8)])
 def test_a_temperature_is_recovered(truth):
     rng = np.random.default_rng(0)
-    logits, distance = rng.normal(0, 4, 60_000), rng.uniform(0, 8, 60_000)
+    logits, distance = rng.uniform(-4.5, 4.5, 60_000), rng.uniform(0, 8, 60_000)  # near surfaces, where it is the temperature's to say
     inside = rng.random(60_000) < expit(logits / (truth.base + truth.per_voxel * distance))
     found = fit_temperature(logits.astype(np.float32), distance.astype(np.float32), inside)
     np.testing.assert_allclose(found.at(np.array([0.0, 4.0, 8.0])), truth.at(np.array([0.0, 4.0, 8.0])), rtol=0.08)
@@ -26,7 +27,7 @@ def test_a_temperature_is_recovered(truth):
 
 def test_fitting_makes_overconfident_logits_honest():
     rng = np.random.default_rng(1)
-    logits, distance = rng.normal(0, 6, 40_000), rng.uniform(0, 8, 40_000)
+    logits, distance = rng.uniform(-4.5, 4.5, 40_000), rng.uniform(0, 8, 40_000)
     inside = rng.random(40_000) < expit(logits / (1 + 0.5 * distance))
     before = expected_calibration_error(expit(logits), inside)
     after = expected_calibration_error(fit_temperature(logits, distance, inside).probability(logits, distance), inside)
@@ -40,6 +41,17 @@ def test_probabilities_keep_sides_and_fade_away_from_slices():
         assert probability.dtype == np.float32 and (probability >= 0).all() and (probability <= 1).all()
         np.testing.assert_array_equal(probability > 0.5, logits > 1e-7)
     assert (np.abs(far - 0.5) <= np.abs(near - 0.5)).all() and np.abs(far - 0.5).sum() < 0.9 * np.abs(near - 0.5).sum()
+
+
+def test_what_is_far_outside_stays_so_far_from_all_slices():
+    """Six voxels outside, sixteen from a slice: no temperature makes that doubtful."""
+    for temperature in (INTERPOLATION, Temperature(0.1, 0.6)):
+        assert temperature.probability(np.array([-9.0]), np.array([16.0])).item() < 0.01
+        logits = np.linspace(-12, 12, 97)
+        scaled = temperature.scaled(logits, np.full(97, 16.0))
+        assert (np.diff(scaled) > 0).all()
+        near = np.abs(logits) <= 4.5
+        np.testing.assert_allclose(scaled[near], logits[near] / temperature.at(np.array(16.0)), rtol=1e-6)
 
 
 def test_a_temperature_never_reaches_zero():
@@ -76,14 +88,16 @@ def completed(slices, grid=GRID) -> np.ndarray:
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_the_next_slice_lies_in_the_middle_of_the_largest_gap(turned):
-    slices = tuple(one for one in Toy().slices("axial", 4.0, 0.0) if not -9 < one.origin_lps_mm[2] < 7)  # none from -12 to 8
+    layout = SliceLayout("axial", 4.0)
+    bar = outline(layout, np.zeros(3), np.full(3, EXTENT_MM), lambda points: 22 - np.abs(points[:, :2]).sum(1))
+    slices = tuple(one for one in bar if not -9 < one.origin_lps_mm[2] < 7)  # none between -12 and 8 mm
     grid, normal = GRID, np.array([0.0, 0.0, 1.0])
     if turned:
         slices, grid, normal = tuple(moved(one, TURNED, np.zeros(3)) for one in slices), moved_grid(GRID, TURNED, np.zeros(3)), TURNED[:, 2]
     probability = completed(slices, grid)
     found = next_slice(probability, grid, slices, 4.0)
     assert abs(found.normal_lps @ normal) == pytest.approx(1, abs=1e-6)
-    assert found.center_lps_mm @ normal == pytest.approx(-2.0, abs=2.0)
+    assert found.center_lps_mm @ normal == pytest.approx(-2.0, abs=1.0)
     middle = np.abs(grid.points_lps_mm() @ normal + 2) < 1.01
     section = grid.points_lps_mm()[middle & (probability > 0.5)]
     apart = section - found.center_lps_mm

@@ -9,11 +9,12 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 _LOWEST = 0.05
+_NEAR_LOGIT = 4.5  # three voxels of the cube from the surface
 
 
 @dataclass(frozen=True)
 class Temperature:
-    """Logits are divided by `base + per_voxel · distance to the nearest slice`, in voxels of the prior's cube.
+    """Logits near surfaces are divided by `base + per_voxel · distance to the nearest slice`, in voxels of the prior's cube.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017; the dependence on distance is ours.
     """
@@ -27,7 +28,16 @@ class Temperature:
 
     def probability(self, logits: np.ndarray, distance: np.ndarray) -> np.ndarray:
         """Return calibrated probabilities, float32 of the same shape."""
-        return expit(logits / self.at(distance)).astype(np.float32)
+        return expit(self.scaled(logits, distance)).astype(np.float32)
+
+    def scaled(self, logits: np.ndarray, distance: np.ndarray) -> np.ndarray:
+        """Return calibrated logits.
+
+        What is calibrated is near a surface; by how much a logit exceeds those there counts in full. Otherwise whatever is far from all
+        slices would be doubtful, however far outside.
+        """
+        near = np.clip(logits, -_NEAR_LOGIT, _NEAR_LOGIT)
+        return near / self.at(distance) + (logits - near)
 
 
 INTERPOLATION = Temperature(1.0, 0.3)
@@ -44,7 +54,7 @@ def fit_temperature(logits: np.ndarray, distance: np.ndarray, inside: np.ndarray
     sign = np.where(inside, 1.0, -1.0)
 
     def cost(unknowns: np.ndarray) -> float:
-        scaled = sign * logits / Temperature(*np.exp(unknowns)).at(distance)
+        scaled = sign * Temperature(*np.exp(unknowns)).scaled(logits, distance)
         return float(np.logaddexp(0, -scaled).mean())
 
     found = minimize(cost, np.log([1.0, 0.1]), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-7})
