@@ -15,7 +15,9 @@ from Testing.benchmarks.shapes.prepare import ORGANS, VISIBLE_HUMAN_LPS_MM, abdo
 from Testing.benchmarks.shapes.settings import DEFAULT, METHODS, Settings
 from Testing.benchmarks.table import fill_readme
 
+from ShapeCompletionLib.core.config import TrainingConfig
 from ShapeCompletionLib.core.inr import initialise
+from ShapeCompletionLib.core.meta_train import Training
 from ShapeCompletionLib.core.shapes import TrainingShape
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.grid import VoxelGrid
@@ -191,6 +193,35 @@ def test_a_run_that_was_killed_goes_on(tmp_path):
     assert again.get("MAML", lambda: pytest.fail("computed twice")) == {"name": "MAML"}
     for other in (accuracy.Progress(path, Settings(seed=1), "abc"), accuracy.Progress(path, settings, "def")):
         assert other.get("MAML", lambda: {"name": "new"}) == {"name": "new"}
+
+
+def test_priors_are_measured_on_all_anatomy_but_their_own(tmp_path, monkeypatch, shapes):
+    prior = ours.prior_so_far(Training(shapes[:1], TrainingConfig()))  # named "benchmark"
+    prior = replace(prior, usual_evidence=1e9)  # nothing is like what it was trained on
+    monkeypatch.setattr(accuracy, "_cards", lambda: [prior.card])
+    monkeypatch.setattr(accuracy, "load_prior", lambda name: prior)
+    k, j, i = np.indices((30, 40, 30)) - np.array([15, 20, 15])[:, None, None, None]
+    ball = ((k / 10) ** 2 + (j / 15) ** 2 + (i / 10) ** 2 < 1).astype(np.uint8)
+    for folder in ("benchmark", "unseen", "abdomen/liver", "abdomen/pancreas"):
+        (tmp_path / folder).mkdir(parents=True)
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(ball), str(tmp_path / folder / "one.nrrd"))
+    rows = accuracy.transfer(tmp_path, Settings())
+    assert [(row["prior"], row["anatomy"]) for row in rows] == [("benchmark", "liver"), ("benchmark", "unseen")]
+    for row in rows:
+        assert row["dice interpolate"] > 0.8
+        assert row["completions"] == 2
+        assert row["dice auto"] == row["dice interpolate"]  # an untrained residual network corrects nothing
+    assert "mean" in tables.transfer_table(rows)
+
+
+def test_moves_are_measured_beside_the_shapes_as_they_are(shapes):
+    prior = ours.prior_so_far(Training(shapes[:1], TrainingConfig()))
+    rows = accuracy.robustness(prior, [ellipsoid("unseen", (30.0, 20.0, 24.0))])
+    assert [row["completions"] for row in rows] == [2, 2, 6, 3]
+    plain, shifted, turned, three = (row["dice inr"] for row in rows)
+    assert abs(plain - shifted) < 0.03
+    assert abs(plain - turned) < 0.05
+    assert three < plain
 
 
 def test_every_method_can_be_made():

@@ -58,8 +58,9 @@ def legend(part: dict[str, Any]) -> str:
         f"({', '.join(fold['held_out'])}), one offset of the planes each; empty planes are known to be empty, as in the paper. "
         f"All that learns was trained on the other {len(fold['trained_on'])} vertebrae alone, on one thread, for "
         f"{settings['budget_s']:g} processor seconds each (seed {settings['seed']}): the paper trained 287 vertebrae on a GPU, and the "
-        "priors that ship are trained longer; rates are larger than the paper's to make up for it. Each step sees 1,024 pixels of the slices, drawn anew; the paper's sees all. Converged: no "
-        f"lower loss for 10 steps on pixels that stay the same, {settings['most_steps']} at most."
+        "priors that ship are trained longer; rates are larger than the paper's to make up for it. Each step sees 1,024 pixels of the "
+        "slices, drawn anew; the paper's sees all. Converged: no lower loss for 10 steps on pixels that stay the same, "
+        f"{settings['most_steps']} at most."
     )
 
 
