@@ -135,7 +135,7 @@ class TrainingConfig:
     extent_mm: float = 128.0
     mirror: bool = True
     folds: int = 3
-    measured_shapes: int = 48
+    measured_shapes: int = 24
     inr_steps: int = 600
     inr_tasks: int = 4
     context_points: int = 2_048

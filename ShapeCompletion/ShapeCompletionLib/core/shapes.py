@@ -23,7 +23,7 @@ class TrainingShape:
     """A structure of one patient.
 
     Attributes:
-        name: Of the file.
+        name: Of the file, with the folders that it is in.
         patient: Who it is from; shapes of one patient are never on both sides of a split.
         signed_distance_mm: Positive inside, float32 [k, j, i].
         grid: Where its voxels lie; isotropic, along the patient's axes.
@@ -48,7 +48,7 @@ class TrainingShape:
 
 
 def load_shapes(folder: Path, label: int, patient_pattern: str = "") -> list[TrainingShape]:
-    """Load all segmentations of a folder that hold a label.
+    """Load all segmentations of a folder, and of the folders in it, that hold a label.
 
     Args:
         folder: With label volumes.
@@ -58,13 +58,15 @@ def load_shapes(folder: Path, label: int, patient_pattern: str = "") -> list[Tra
     Raises:
         InputError: The folder has no such segmentation.
     """
-    paths = sorted(path for path in Path(folder).glob("*") if path.name.endswith(SUFFIXES) and not path.name.startswith("."))
+    paths = sorted(path for path in Path(folder).rglob("*") if path.name.endswith(SUFFIXES) and not path.name.startswith("."))
     shapes = []
     for path in paths:
         match = re.search(patient_pattern, path.name) if patient_pattern else None
-        shape = _load(path, label, match.group() if match else path.name.split(".")[0])
-        if shape is not None:
-            shapes.append(shape)
+        field = signed_distance_field(_read(path, label))
+        if field is not None:
+            stem = path.name.split(".")[0]
+            name = (path.parent / stem).relative_to(folder).as_posix()
+            shapes.append(TrainingShape(name, match.group() if match else stem, *field))
     if not shapes:
         raise InputError(
             f"{folder} holds no segmentation with label {label}.",
@@ -73,13 +75,12 @@ def load_shapes(folder: Path, label: int, patient_pattern: str = "") -> list[Tra
     return shapes
 
 
-def _load(path: Path, label: int, patient: str) -> TrainingShape | None:
+def _read(path: Path, label: int) -> SimpleITK.Image:
+    """Return a label of a file as a mask."""
     try:
-        image = SimpleITK.ReadImage(str(path)) == label
+        return SimpleITK.ReadImage(str(path)) == label
     except RuntimeError as error:
         raise InputError(f"{path} cannot be read as a segmentation.", "Take it out of the folder, or export it again.") from error
-    field = signed_distance_field(image)
-    return None if field is None else TrainingShape(path.name.split(".")[0], patient, *field)
 
 
 def signed_distance_field(mask: SimpleITK.Image, spacing_mm: float | None = None) -> tuple[np.ndarray, VoxelGrid] | None:
