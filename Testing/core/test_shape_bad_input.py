@@ -208,7 +208,7 @@ def test_a_missing_label_names_those_that_are_there(tmp_path):
     refused("label 0 is no structure", read_segmentation, path, 0)
     assert read_segmentation(path, 7)[0].sum() == (labels == 7).sum()
     SimpleITK.WriteImage(image * 0, str(path))
-    refused("it is empty", read_segmentation, path)
+    refused("Nothing is outlined", read_segmentation, path)
 
 
 @pytest.mark.parametrize("value", [float("nan"), 0.0, float("inf")])

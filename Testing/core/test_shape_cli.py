@@ -212,7 +212,7 @@ def test_exit_codes(capsys, monkeypatch, tmp_path, segmentation, error, code, wo
         (["{seg}", "--prior", "{tmp}/no.pt"], "no.pt"),
         (["{seg}", "--method", "inr"], "needs a prior"),
         (["{tmp}/solid.nrrd"], "outlined everywhere"),
-        (["{tmp}/empty.nrrd"], "it is empty"),
+        (["{tmp}/empty.nrrd"], "Nothing is outlined"),
     ],
 )
 def test_bad_input_is_one_sentence_and_a_remedy(capsys, monkeypatch, tmp_path, segmentation, arguments, words):

@@ -56,6 +56,8 @@ def read_segmentation(path: Path, label: int = 1) -> tuple[np.ndarray, VoxelGrid
     stacked = array.reshape(*array.shape[:3], layers)
     inside = stacked == label
     found = inside.reshape(-1, layers).any(0)
+    if not stacked.any():
+        raise InputError(f"Nothing is outlined in {path}.", "Outline the structure on two slices or more, then save it again.")
     if not found.any():
         raise InputError(f"{path} has no label {label}; {_present(stacked, segments)}.", "Choose one of these labels with --label.")
     if found.sum() > 1:
@@ -95,8 +97,6 @@ def _check_values(array: np.ndarray, path: Path) -> None:
 def _present(stacked: np.ndarray, segments: list[_Segment]) -> str:
     """Return the labels of a volume [k, j, i, layer] in words, with the segments' names where these are known."""
     present = [int(value) for value in np.unique(stacked) if value != 0]
-    if not present:
-        return "it is empty"
     names = {segment.value: segment.name for segment in segments}
     words = [f"{value} ({names[value]})" if value in names else str(value) for value in present[:MOST_LABELS_NAMED]]
     if len(present) > MOST_LABELS_NAMED:
