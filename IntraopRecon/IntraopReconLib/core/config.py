@@ -9,6 +9,7 @@ Method = Literal["auto", "splat", "voxel", "ixgs"]
 Quality = Literal["preview", "standard", "best"]
 Device = Literal["auto", "cpu", "cuda"]
 Orbit = Literal["arbitrary", "circular"]
+Polarity = Literal["auto", "bright", "dark"]
 
 
 @dataclass(frozen=True)
@@ -200,3 +201,32 @@ class SimulationConfig:
     detector_mm: float = 358.4
     realistic: bool = False
     beads: bool = False
+
+
+@dataclass(frozen=True)
+class BeadSettings:
+    """What counts as a bead in an X-ray image.
+
+    Attributes:
+        polarity: `bright` in an attenuation image, `dark` in an image of intensities (whose logarithm is taken); `auto` tries both.
+        least_radius_px: Smaller dots are noise or too small to measure.
+        largest_radius_share: Of the image's shorter side.
+        least_contrast: Attenuation above the surroundings; a steel ball of 2 mm reaches 0.5 even where scatter fills its shadow.
+        least_contrast_to_noise: Contrast over the noise that is left around the bead.
+        least_score: Of `Bead.score`.
+        size_classes: How many sizes of bead a jig may have, 1 or 2.
+        size_tolerance: Largest ratio of a bead's radius to the median of its class, either way: magnification differs within a jig.
+        class_ratio: Least ratio between the radii of large and small beads.
+        most_proposals: Only so many of the strongest round spots are measured.
+    """
+
+    polarity: Polarity = "auto"
+    least_radius_px: float = 1.2
+    largest_radius_share: float = 0.035
+    least_contrast: float = 0.2
+    least_contrast_to_noise: float = 4.0
+    least_score: float = 0.6
+    size_classes: int = 2
+    size_tolerance: float = 1.2
+    class_ratio: float = 1.35
+    most_proposals: int = 150
