@@ -22,7 +22,7 @@ from packaging.version import Version
 REPOSITORY = Path(__file__).resolve().parents[2]
 MAX_FILE_BYTES = 16_000_000
 TITLES = {"IntraopRecon": "Intraoperative Reconstruction", "ShapeCompletion": "Shape Completion"}
-PRIORS = ("abdomen", "hippocampus", "pancreas", "vertebra")
+PRIORS = ("hippocampus", "pancreas", "vertebra")
 
 
 def _text(name: str) -> str:
