@@ -45,7 +45,7 @@ def run_demo(out: Path) -> None:
     print(f"Sample vertebra, done in {time.monotonic() - start_s:.0f} s.")
     for key, title, unit in _FIGURES:
         print(f"  {title:17s} {figures['completed'][key]:.3f}{unit} (interpolation {figures['interpolation'][key]:.3f}{unit})")
-    for title, path in {"Report": paths["report_json"], "Shape": paths["shape"], "Surface": paths["mesh"], **extras}.items():
+    for title, path in {"Report": paths["report_json"], "Shape": paths["shape"], "Surface": paths["mesh_vtp"], **extras}.items():
         print(f"  {title:17s} {path}")
 
 
