@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from Testing.core.bead_scenes import bead_image
+from Testing.core.ball_images import bead_image
 
 from IntraopReconLib.core.calibration.beads import Bead, find_beads
 from IntraopReconLib.core.config import BeadSettings

@@ -366,6 +366,6 @@ class DistortionSettings:
     least_points: int = 60
     most_degree: int = 9
     folds: int = 5
-    worth: float = 0.97
+    worth: float = 0.95
     outlier_sigmas: float = 5.0
     central_share: float = 0.15

@@ -13,6 +13,7 @@ from IntraopReconLib.core.config import BeadSettings
 from SparseAnatomyLib.checks import check_choice
 
 from .disc_fit import DiscFit, fit_discs
+from .masked import continued
 
 SizeClass = Literal["small", "large"]
 DARKEST_SHARE = 1e-3  # of the bright pixels: the floor under the logarithm
@@ -116,7 +117,7 @@ def find_beads(image: np.ndarray, mask: np.ndarray, settings: BeadSettings | Non
 def _planes(image: np.ndarray, mask: np.ndarray, polarity: str) -> list[np.ndarray]:
     """Return the images in which beads may be bright, filled outside the mask; an image without negative values may be intensity."""
     inside = image[mask]
-    filled = _filled(image.astype(np.float32), mask)
+    filled = continued(image.astype(np.float32), mask)
     planes = [filled] if polarity in ("auto", "bright") else []
     if polarity in ("auto", "dark"):
         if inside.min() >= 0:
@@ -125,14 +126,6 @@ def _planes(image: np.ndarray, mask: np.ndarray, polarity: str) -> list[np.ndarr
         else:
             planes.append(-filled)
     return planes
-
-
-def _filled(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Continue the image beyond the mask by its nearest usable pixel, so that the border makes no edge."""
-    if mask.all():
-        return image
-    nearest = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
-    return image[tuple(nearest)]
 
 
 def _find_bright(image: np.ndarray, mask: np.ndarray, settings: BeadSettings) -> list[Bead]:
