@@ -20,7 +20,7 @@ import numpy as np
 
 from IntraopReconLib.core.calibration.camera import Camera, rotation_angle_deg, rotation_matrix
 from IntraopReconLib.core.calibration.correspondence import BeadPoints, Beads, PoseHypothesis, match_view
-from IntraopReconLib.core.config import SimulationConfig
+from IntraopReconLib.core.config import MatchSettings, SimulationConfig
 from IntraopReconLib.core.xrays.simulate import random_poses
 from SparseAnatomyLib.frames import affine, transform_points
 from SparseAnatomyLib.geometry import XrayView
@@ -34,7 +34,7 @@ SIZE_PX = 512
 SOLVED_DEG = 2.0  # a pose further from the truth is a wrong one
 BOUND_DRAWS = 50
 ERRORS = ("rotation ° median", "p95", "at best", "p95", "source mm median", "p95", "at best", "p95")
-HEADER = ("", "views", "solved %", "wrong %", "rivals %", *ERRORS, "s a view median", "max")
+HEADER = ("", "views", "solved %", "of those with 6 beads", "wrong %", "rivals %", *ERRORS, "s a view median", "max")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Setting:
         missing: Share of the beads that are not detected; exactly, or each with that chance.
         exactly: Which of the two.
         false: Points that are no beads, anywhere in the image.
-        noise_px: Standard deviation of each coordinate of a point.
+        noise_px: Standard deviation of each coordinate of a point; the error of the point is longer by the root of two.
         prior_deg: Largest error of the prior's rotation; None for no prior.
         wrong_jig: Whether the coordinates are those of another jig; then solved means accepted by mistake.
     """
@@ -72,7 +72,7 @@ SETTINGS = (
     Setting("spread over a 150 mm cube", spread=True),
     Setting("spread over a 180 mm cube", (180.0,) * 3, spread=True),
     Setting("spread over a 150 mm cube, no prior", spread=True, prior_deg=None),
-    Setting("spread over a 150 mm cube, 0.35 px", spread=True, noise_px=0.35),
+    Setting("spread over a 150 mm cube, 0.5 px long", spread=True, noise_px=0.5 / np.sqrt(2)),
     Setting("each bead missing by chance", spread=True, exactly=False),
     Setting("1 px noise, 8 false", spread=True, noise_px=1.0, false=8),
     Setting("18 beads in a thin belt", (120.0, 80.0, 14.0), beads=18),
@@ -106,7 +106,7 @@ def markdown(result: dict[str, Any]) -> str:
     lines = []
     for row in result["rows"]:
         pairs = [f"{row[name][key]:.2f}" if row[name] else "" for name in FIGURES for key in ("median", "p95")]
-        shares = [f"{100 * row[name]:.1f}" for name in ("solved", "wrong", "rivals")]
+        shares = [f"{100 * row[name]:.1f}" for name in ("solved", "solved_of_solvable", "wrong", "rivals")]
         lines.append(
             [row["setting"]["name"], row["views"], *shares, *pairs, f"{row['seconds']['median']:.3f}", f"{row['seconds']['max']:.3f}"]
         )
@@ -120,33 +120,41 @@ def measure(setting: Setting, views: int, seed: int = 0) -> dict[str, Any]:
     """Solve simulated views of one setting.
 
     Returns:
-        Shares solved, wrong and with rivals; of the solved ones the errors and what no unbiased estimate of the same beads could beat
+        Shares solved (of all views, and of those with six beads in the image), wrong and with rivals; of the solved ones the errors and what no unbiased estimate of the same beads could beat
         (Cramér and Rao's bound), each as median and p95; seconds a view.
     """
     rng = np.random.default_rng(seed)
     config = SimulationConfig(views=views, size_px=SIZE_PX)
+    settings = MatchSettings(inlier_px=max(MatchSettings.inlier_px, 4 * setting.noise_px))
     figures: dict[str, list[float]] = {name: [] for name in FIGURES}
-    seconds, wrong, rivals, unsolved = [], 0, 0, 0
+    seconds, wrong, rivals, solved, solvable = [], 0, 0, [], 0
     for view in [random_poses(config, np.zeros(3), rng)[0], *random_poses(config, np.zeros(3), rng)]:  # the first one compiles
         jig, points, seen = _simulated(setting, view, rng)
         start = time.process_time()
-        found = match_view(points, jig, Camera.of(view))
+        found = match_view(points, jig, Camera.of(view), settings)
         seconds.append(time.process_time() - start)
         if len(seconds) == 1:
             continue
+        enough = len(seen) >= settings.least_beads
+        solvable += enough
         if not found:
-            unsolved += 1
             continue
         rivals += len(found) > 1
         rotation, source = _errors(found[0], view)
         wrong += rotation > SOLVED_DEG
         if rotation <= SOLVED_DEG:
+            solved.append(enough)
             bounds = _bound(view, jig.position_lps_mm[seen], setting.noise_px, rng)
             for name, values in zip(FIGURES, ([rotation], bounds[0], [source], bounds[1]), strict=True):
                 figures[name].extend(values)
     quantiles = {name: {"median": float(np.median(v)), "p95": float(np.quantile(v, 0.95))} if v else None for name, v in figures.items()}
     spent = {"median": float(np.median(seconds[1:])), "max": float(np.max(seconds[1:]))}
-    shares = {"solved": 1 - (unsolved + wrong) / views, "wrong": wrong / views, "rivals": rivals / views}
+    shares = {
+        "solved": len(solved) / views,
+        "solved_of_solvable": sum(solved) / max(1, solvable),
+        "wrong": wrong / views,
+        "rivals": rivals / views,
+    }
     return {"setting": asdict(setting), "views": views, **shares, **quantiles, "seconds": spent}
 
 
