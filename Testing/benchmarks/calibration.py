@@ -120,8 +120,8 @@ def measure(setting: Setting, views: int, seed: int = 0) -> dict[str, Any]:
     """Solve simulated views of one setting.
 
     Returns:
-        Shares solved (of all views, and of those with six beads in the image), wrong and with rivals; of the solved ones the errors and what no unbiased estimate of the same beads could beat
-        (Cramér and Rao's bound), each as median and p95; seconds a view.
+        Shares solved (of all views, and of those with six beads in the image), wrong and with rivals; of the solved ones the errors and
+        what no unbiased estimate of the same beads could beat (Cramér and Rao's bound), each as median and p95; seconds a view.
     """
     rng = np.random.default_rng(seed)
     config = SimulationConfig(views=views, size_px=SIZE_PX)
