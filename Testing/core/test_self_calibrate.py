@@ -60,6 +60,8 @@ def test_one_known_distance_gives_the_scale(solved: SelfCalibration):
 
 def test_wrong_rotation_signs_fit_clearly_worse(solved: SelfCalibration):
     assert solved.mirrored_rms_px > 5 * solved.rms_px
+    assert solved.is_sure
+    assert not replace(solved, mirrored_rms_px=1.5 * solved.rms_px).is_sure
 
 
 def test_missing_beads_are_no_obstacle():

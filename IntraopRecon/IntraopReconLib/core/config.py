@@ -334,6 +334,7 @@ class SelfCalibrationSettings:
         focal_tolerance, principal_point_tolerance_px, radial_tolerance: How rough the intrinsics are, as in `BundleSettings`.
         relief_mm: Standard deviation of a bead about its first guess.
         good_share: A guess that explains this share of all points is followed no further.
+        least_share: A solution that explains less of all points is none.
     """
 
     match: MatchSettings = MatchSettings()
@@ -348,6 +349,7 @@ class SelfCalibrationSettings:
     radial_tolerance: float = 0.0
     relief_mm: float = 30.0
     good_share: float = 0.95
+    least_share: float = 0.6
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from .correspondence import BeadPoints, Beads, PoseHypothesis, match_view, refin
 
 LEAST_VIEWS = 3
 ROUNDS = 3  # of adjustment and new matching whenever a view has joined
+SURE_RATIO = 2.0  # of the RMS of the mirrored solution to that of the solution
 LEAST_SIGHTINGS = 3  # views in which a bead must be seen
 
 
@@ -54,6 +55,11 @@ class SelfCalibration:
         """Number of points that are beads."""
         return sum(len(pose.matches) for pose in self.poses if pose)
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether the mirrored solution fits clearly worse; otherwise relief and the signs of the rotations may be reversed."""
+        return self.mirrored_rms_px > SURE_RATIO * self.rms_px
+
     def scaled(self, first: int, second: int, distance_mm: float) -> SelfCalibration:
         """Return the solution in which two beads have a known distance."""
         factor = distance_mm / float(np.linalg.norm(np.subtract(*self.beads.position_lps_mm[[first, second]])))
@@ -76,7 +82,7 @@ def self_calibrate(views: Sequence[BeadPoints], camera: Camera, settings: SelfCa
         What explains most points.
 
     Raises:
-        InputError: Fewer than three views, or no arrangement of beads explains three of them.
+        InputError: Fewer than three views, or no arrangement of beads explains most of their points.
     """
     settings = settings or SelfCalibrationSettings()
     usable = [points for points in views if len(points) >= settings.match.least_beads]
@@ -93,9 +99,9 @@ def self_calibrate(views: Sequence[BeadPoints], camera: Camera, settings: SelfCa
             best = grown
         if best and best.explained >= enough:
             break
-    if best is None:
+    if best is None or best.explained < settings.least_share * sum(map(len, views)):
         raise InputError(
-            f"No arrangement of beads explains three of the {len(views)} X-rays.",
+            f"No arrangement of beads explains what the {len(views)} X-rays show.",
             "Check that all show the same jig; add X-rays between them, or give the bead coordinates.",
         )
     return best
