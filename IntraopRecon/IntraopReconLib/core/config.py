@@ -371,3 +371,20 @@ class DistortionSettings:
     worth: float = 0.95
     outlier_sigmas: float = 5.0
     central_share: float = 0.15
+
+
+@dataclass(frozen=True)
+class InpaintSettings:
+    """How beads and wires are taken out of an X-ray image.
+
+    Attributes:
+        halo_share, halo_px: A disc is grown to (1 + share) times its radius plus pixels: the ball is wider than where its contrast has
+            fallen to half, and blur and glare surround it. A wire is grown by the pixels.
+        tension: Between a thin plate (0: edges go on, noise at the rim is blown up) and a membrane (large: neither), in 1/px².
+        smoothing_px: Noise around the hole that is finer is averaged out before it is continued inwards.
+    """
+
+    halo_share: float = 0.3
+    halo_px: float = 2.0
+    tension: float = 0.03
+    smoothing_px: float = 1.2
