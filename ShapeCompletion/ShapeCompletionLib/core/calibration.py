@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 _LOWEST = 0.05
-_NEAR_LOGIT = 4.5  # three voxels of the cube from the surface
+NEAR_LOGIT = 4.5  # calibration counts within three voxels of the cube from the predicted surface
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Temperature:
         What is calibrated is near a surface; by how much a logit exceeds those there counts in full. Otherwise whatever is far from all
         slices would be doubtful, however far outside.
         """
-        near = np.clip(logits, -_NEAR_LOGIT, _NEAR_LOGIT)
+        near = np.clip(logits, -NEAR_LOGIT, NEAR_LOGIT)
         return near / self.at(distance) + (logits - near)
 
 

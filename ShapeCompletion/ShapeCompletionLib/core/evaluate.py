@@ -14,7 +14,7 @@ from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.metrics import dice, surface_distances
 
 from .augment import unwarped
-from .calibration import expected_calibration_error
+from .calibration import NEAR_LOGIT, expected_calibration_error
 from .config import EvaluationConfig
 from .cube import CubeView, cube_view
 from .layouts import SliceLayout, outline
@@ -26,7 +26,6 @@ from .trust import judge
 
 Report = Callable[[float, str], None]
 _OBLIQUE_LPS = (0.48, 0.6, 0.64)
-_NEAR_LOGIT = 4.5  # calibration counts near the predicted surface, and wherever the prediction is wrong
 _SAMPLED_VOXELS = 2_000  # of a case, for calibration
 
 
@@ -100,7 +99,8 @@ def _figures(
     if config.surface_distances:
         for method, values in (("interpolate", plain), ("inr", logits)):
             figures[f"asd_mm {method}"] = surface_distances(values > 0, truth, grid.spacing_mm).average_mm
-    near = np.flatnonzero((np.abs(logits) < _NEAR_LOGIT) | (truth ^ (logits > 0)))
+    # Chosen without a look at the truth: adding what is wrong elsewhere would make any prediction look overconfident.
+    near = np.flatnonzero(np.abs(logits) < NEAR_LOGIT)
     chosen = near[np.random.default_rng(0).integers(len(near), size=_SAMPLED_VOXELS)] if len(near) else near
     return figures, logits.ravel()[chosen], distance.ravel()[chosen], truth.ravel()[chosen]
 

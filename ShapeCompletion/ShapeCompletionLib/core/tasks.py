@@ -18,6 +18,7 @@ from .shapes import TrainingShape
 
 _PIXELS = 96  # of an outline across the box
 _NOISE_KNOTS = 12
+_SPACINGS = (1 / 24, 1 / 5)  # between planes, of the box; log-uniform, since each doubling asks for as much
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,7 @@ def random_slices(shape: WarpedShape, room_mm: float, rng: np.random.Generator) 
     """Outline a shape centered near the origin on slices by chance.
 
     Of twenty layouts twelve are parallel planes along the patient's axes, two are oblique, four have one to two planes in each of three
-    directions, and two cover the shape only in part. Distances between planes are 1/24 to 1/7 of the box. One in five is outlined shakily.
+    directions, and two cover the shape only in part. Distances between planes are 1/24 to 1/5 of the box. One in five is outlined shakily.
 
     Args:
         shape: The shape.
@@ -74,7 +75,7 @@ def random_slices(shape: WarpedShape, room_mm: float, rng: np.random.Generator) 
     """
     kind, keep_empty = rng.random(), bool(rng.random() < 0.5)
     axis = list(NORMALS_LPS.values())[rng.integers(3)]
-    spacing_mm = rng.uniform(1 / 24, 1 / 7) * room_mm
+    spacing_mm = np.exp(rng.uniform(*np.log(_SPACINGS))) * room_mm
     if kind < 0.6:
         slices = _parallel(axis, spacing_mm, keep_empty, shape, room_mm, rng)
     elif kind < 0.7:

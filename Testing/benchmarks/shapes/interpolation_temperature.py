@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ShapeCompletionLib.core.augment import unwarped
-from ShapeCompletionLib.core.calibration import INTERPOLATION, Temperature, expected_calibration_error, fit_temperature
+from ShapeCompletionLib.core.calibration import INTERPOLATION, NEAR_LOGIT, Temperature, expected_calibration_error, fit_temperature
 from ShapeCompletionLib.core.config import EvaluationConfig
 from ShapeCompletionLib.core.cube import cube_view
 from ShapeCompletionLib.core.evaluate import layouts
@@ -22,7 +22,6 @@ from SparseAnatomyLib.grid import VoxelGrid
 
 STRUCTURES = ("vertebra", "hippocampus", "pancreas", "abdomen/liver", "abdomen/spleen", "abdomen/stomach")
 SHAPES = 4  # of each
-NEAR_LOGIT = 4.5
 SAMPLED = 2_000  # voxels of a completion
 CONFIG = EvaluationConfig(offset_step_mm=8.0, keep_empty=False, three_planes=False, voxel_mm=1.5, pixel_mm=1.5)
 
@@ -38,7 +37,7 @@ def samples(shape: TrainingShape) -> list[tuple[np.ndarray, np.ndarray, np.ndarr
         if sum(bool(one.mask.any()) for one in slices) < 2:
             continue
         logits, distance = (field.ravel() for field in evaluate(cube_view(slices, float(room.max())), None, grid))
-        near = np.flatnonzero((np.abs(logits) < NEAR_LOGIT) | (truth ^ (logits > 0)))
+        near = np.flatnonzero(np.abs(logits) < NEAR_LOGIT)
         chosen = near[np.random.default_rng(0).integers(len(near), size=SAMPLED)]
         found.append((logits[chosen], distance[chosen], truth[chosen]))
     return found
