@@ -20,7 +20,8 @@ import numpy as np
 
 from IntraopReconLib.core.calibration.camera import Camera, rotation_angle_deg, rotation_matrix
 from IntraopReconLib.core.calibration.correspondence import BeadPoints, Beads, PoseHypothesis, match_view
-from IntraopReconLib.core.config import MatchSettings, SimulationConfig
+from IntraopReconLib.core.calibration_config import MatchSettings
+from IntraopReconLib.core.config import SimulationConfig
 from IntraopReconLib.core.xrays.simulate import random_poses
 from SparseAnatomyLib.frames import affine, transform_points
 from SparseAnatomyLib.geometry import XrayView

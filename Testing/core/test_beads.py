@@ -9,7 +9,7 @@ import pytest
 from Testing.core.ball_images import bead_image
 
 from IntraopReconLib.core.calibration.beads import Bead, find_beads
-from IntraopReconLib.core.config import BeadSettings
+from IntraopReconLib.core.calibration_config import BeadSettings
 from IntraopReconLib.core.xrays.dicom import read_radiographs
 from IntraopReconLib.core.xrays.radiograph import attenuation
 

@@ -13,7 +13,7 @@ from IntraopReconLib.core.calibration.bundle import Bundle, Observations, bundle
 from IntraopReconLib.core.calibration.calibrate import Calibration, calibrate_views
 from IntraopReconLib.core.calibration.correspondence import BeadPoints, Beads
 from IntraopReconLib.core.calibration.jig_checks import check_jig
-from IntraopReconLib.core.config import BundleSettings, CalibrationSettings, MatchSettings
+from IntraopReconLib.core.calibration_config import BundleSettings, CalibrationSettings, MatchSettings
 from SparseAnatomyLib.errors import InputError
 
 ANGLES = ((0, 0, 0), (40, 10, 5), (-40, -20, -8), (80, 20, 12), (-80, 5, 0), (120, -15, 6))
@@ -104,7 +104,7 @@ def test_grades():
     calibration = calibrate_views(
         [good, few, wobbly], jig, CAMERA, CalibrationSettings(duplicate_px=0.0, match=MatchSettings(inlier_px=4.0))
     )
-    assert [one.grade for one in calibration.views] == ["green", "yellow", "yellow"]
+    assert [one.grade for one in calibration.views] == ["green", "amber", "amber"]
     assert calibration.views[0].problems == ()
     assert "only 6 beads" in calibration.views[1].problems[0].message
     assert "pixels (RMS)" in calibration.views[2].problems[0].message
@@ -114,7 +114,7 @@ def test_grades():
 def test_a_thin_jig_is_graded_one_lower():
     jig = volume_jig(count=14, extent_mm=(140.0, 90.0, 10.0))
     thin = calibrate_views([shot("thin", pose(0, 90, 0, jig), jig, noise_px=0.1)], jig, CAMERA).views[0]
-    assert thin.grade == "yellow"
+    assert thin.grade == "amber"
     assert "in one plane" in thin.problems[-1].message
 
 

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from IntraopReconLib.core.calibration._pose_numba import poses_from_three
 from IntraopReconLib.core.calibration.camera import Camera, moved, rotation_angle_deg, rotation_matrix
 from IntraopReconLib.core.calibration.correspondence import BeadPoints, Beads, match_view, project, refine_match
-from IntraopReconLib.core.config import MatchSettings
+from IntraopReconLib.core.calibration_config import MatchSettings
 from SparseAnatomyLib.frames import affine
 
 

@@ -13,7 +13,7 @@ from scipy.special import expit
 from IntraopReconLib.core.calibration.distortion import Distortion, fit_distortion
 from IntraopReconLib.core.calibration.distortion_file import read_distortion, write_distortion
 from IntraopReconLib.core.calibration.distortion_grid import find_grid
-from IntraopReconLib.core.config import DistortionSettings
+from IntraopReconLib.core.calibration_config import DistortionSettings
 from IntraopReconLib.core.xrays.dicom import read_radiographs
 from SparseAnatomyLib.errors import InputError
 

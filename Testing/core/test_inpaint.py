@@ -11,7 +11,7 @@ from Testing.core.ball_images import bead_image
 
 from IntraopReconLib.core.calibration.beads import Bead, find_beads
 from IntraopReconLib.core.calibration.inpaint import Wire, fill, inpaint, metal_mask
-from IntraopReconLib.core.config import BeadSettings, InpaintSettings
+from IntraopReconLib.core.calibration_config import BeadSettings, InpaintSettings
 from IntraopReconLib.core.xrays.dicom import read_radiographs
 from IntraopReconLib.core.xrays.radiograph import AttenuationImage, attenuation
 

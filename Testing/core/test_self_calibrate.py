@@ -14,7 +14,7 @@ from IntraopReconLib.core.calibration.camera import Camera, rotation_angle_deg
 from IntraopReconLib.core.calibration.correspondence import BeadPoints
 from IntraopReconLib.core.calibration.jig_layout import jig_layout
 from IntraopReconLib.core.calibration.self_calibrate import SelfCalibration, self_calibrate
-from IntraopReconLib.core.config import MatchSettings, SelfCalibrationSettings
+from IntraopReconLib.core.calibration_config import MatchSettings, SelfCalibrationSettings
 from SparseAnatomyLib.errors import InputError
 
 STEPS = ((0, 0), (15, 0), (30, 0), (0, 15), (0, 30))

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
-from IntraopReconLib.core.config import BeadSettings
+from IntraopReconLib.core.calibration_config import BeadSettings
 from SparseAnatomyLib.checks import check_choice
 
 from .disc_fit import DiscFit, fit_discs

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import csr_array
 
-from IntraopReconLib.core.config import BundleSettings
+from IntraopReconLib.core.calibration_config import BundleSettings
 
 from .camera import Camera, moved, rotation_matrix
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from IntraopReconLib.core.config import CalibrationSettings, MatchSettings
+from IntraopReconLib.core.calibration_config import CalibrationSettings, MatchSettings
 from SparseAnatomyLib.geometry import XrayView
 
 from .bundle import Bundle, Observations, bundle_adjust
@@ -170,7 +170,7 @@ def _weaknesses(
     if best.rms_px > settings.green_rms_px:
         text = f"In {name} the beads lie {best.rms_px:.1f} pixels (RMS) beside where the pose puts them."
         problems.append(Problem(text, "Check the bead coordinates, the source-detector distance and the distortion correction."))
-        level = max(level, 2 if best.rms_px > settings.yellow_rms_px else 1)
+        level = max(level, 2 if best.rms_px > settings.amber_rms_px else 1)
     if len(hypotheses) > 1:
         text = f"{name} fits {len(hypotheses)} different poses nearly equally well."
         problems.append(Problem(text, "Give a rough orbit and tilt, or add beads that were missed by hand."))

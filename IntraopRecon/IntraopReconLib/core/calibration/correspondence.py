@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from IntraopReconLib.core.config import MatchSettings
+from IntraopReconLib.core.calibration_config import MatchSettings
 from SparseAnatomyLib.checks import check_array
 from SparseAnatomyLib.frames import affine, transform_points
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-from IntraopReconLib.core.config import DistortionSettings
+from IntraopReconLib.core.calibration_config import DistortionSettings
 from SparseAnatomyLib.errors import InputError
 
 from .distortion_grid import AXIS_ANGLE_RAD, REMEDY, GridPoints, find_grid

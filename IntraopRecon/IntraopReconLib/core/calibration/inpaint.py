@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import spsolve
 
-from IntraopReconLib.core.config import InpaintSettings
+from IntraopReconLib.core.calibration_config import InpaintSettings
 from SparseAnatomyLib.checks import check_array
 
 from .beads import Bead

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from IntraopReconLib.core.config import BundleSettings, CalibrationSettings, MatchSettings
+from IntraopReconLib.core.calibration_config import BundleSettings, CalibrationSettings, MatchSettings
 from SparseAnatomyLib.errors import InputError
 
 from .bundle import Bundle, Observations, bundle_adjust

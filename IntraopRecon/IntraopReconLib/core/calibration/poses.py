@@ -17,7 +17,7 @@ from SparseAnatomyLib.geometry import XrayView
 
 FORMAT = "SparseAnatomy poses"
 VERSION = 1
-GRADES = ("green", "yellow", "red")
+GRADES = ("green", "amber", "red")
 SOURCE_TO_DETECTOR_RANGE_MM = (200.0, 5000.0)
 PIXEL_PITCH_RANGE_MM = (0.01, 20.0)
 LARGEST_COORDINATE_MM = 100_000.0

@@ -14,7 +14,7 @@ from itertools import product
 
 import numpy as np
 
-from IntraopReconLib.core.config import BundleSettings, SelfCalibrationSettings
+from IntraopReconLib.core.calibration_config import BundleSettings, SelfCalibrationSettings
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.frames import affine, transform_points
 
