@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -237,6 +238,18 @@ def test_a_killed_training_goes_on_to_the_same_bits(tmp_path, monkeypatch, unint
     expected = weights(uninterrupted)
     for name, value in weights(resumed).items():
         assert torch.equal(value, expected[name]), name
+
+
+def test_a_cancelled_training_loses_no_step(tmp_path):
+    """Without waiting for the next checkpoint by the clock."""
+
+    def cancel(fraction: float, message: str) -> None:
+        if fraction >= 0.5:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        train(SHAPES[:2], TINY, tmp_path / "all.pt", cancel)
+    assert load_checkpoint(tmp_path / "all.pt")["step"] == math.ceil((TINY.inr_steps + TINY.refine_steps) / 2)
 
 
 def test_a_finished_training_is_not_repeated(tmp_path, uninterrupted):

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from SparseAnatomyLib.errors import Cancelled
+
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import InrSettings, TrainingConfig
 from .outer_loop import meta_parameters, outer_step, parameter_groups
@@ -159,21 +161,28 @@ def train(shapes: list[TrainingShape], config: TrainingConfig, checkpoint: Path,
     Args:
         shapes: All are trained on.
         config: How.
-        checkpoint: Written every minute; the caller removes it once it has kept the result.
+        checkpoint: Written every minute, and when the training is cancelled; the caller removes it once it has kept the result.
         report: Told the fraction done and the loss.
         start: A prior whose residual network the training starts from.
+
+    Raises:
+        Cancelled: From `report`.
     """
     training = Training(shapes, config, start)
     state = load_checkpoint(checkpoint)
     if state is not None:
         training.restore(state)
     saved_s, losses = time.monotonic(), []
-    while training.step < training.steps:
-        losses = [*losses[-199:], training.take_step()]
-        if time.monotonic() - saved_s > _CHECKPOINT_S:
-            save_checkpoint(checkpoint, training.state())
-            saved_s = time.monotonic()
-        report(training.step / training.steps, f"Step {training.step} of {training.steps}, loss {np.mean(losses):.3f}")
+    try:
+        while training.step < training.steps:
+            losses = [*losses[-199:], training.take_step()]
+            if time.monotonic() - saved_s > _CHECKPOINT_S:
+                save_checkpoint(checkpoint, training.state())
+                saved_s = time.monotonic()
+            report(training.step / training.steps, f"Step {training.step} of {training.steps}, loss {np.mean(losses):.3f}")
+    except Cancelled:
+        save_checkpoint(checkpoint, training.state())
+        raise
     save_checkpoint(checkpoint, training.state())
     training.average.eval()
     return training
