@@ -193,3 +193,27 @@ class InpaintSettings:
     halo_px: float = 2.0
     tension: float = 0.03
     smoothing_px: float = 1.2
+
+
+@dataclass(frozen=True)
+class CaseSettings:
+    """How the X-rays of a case folder are calibrated.
+
+    Attributes:
+        beads: What counts as a bead.
+        calibration: How poses are found and graded; its `bundle` holds where the intrinsics were measured.
+        unknown: How poses and unknown beads are found together.
+        focal_tolerance: Relative standard deviation of a source-detector distance that is stated but was not measured.
+        principal_point_share: Standard deviation of each coordinate of a principal point that is stated or taken to be the middle, as a
+            share of the image's half diagonal.
+        pitch_share: Pixel pitches that differ by a larger share are not those of one detector.
+        distance_step_mm: Source-detector distances are told apart in such steps: views of another one have a camera of their own.
+    """
+
+    beads: BeadSettings = BeadSettings()
+    calibration: CalibrationSettings = CalibrationSettings()
+    unknown: SelfCalibrationSettings = SelfCalibrationSettings()
+    focal_tolerance: float = 0.03
+    principal_point_share: float = 0.02
+    pitch_share: float = 0.01
+    distance_step_mm: float = 1.0

@@ -21,6 +21,7 @@ from SparseAnatomyLib.provenance import RESEARCH_USE_ONLY, json_ready, now_utc, 
 from . import report_figures
 from .bone import BoneThreshold
 from .reconstruction import Reconstruction
+from .templates import template
 
 if TYPE_CHECKING:
     from .case import Case
@@ -93,7 +94,7 @@ def render_report(data: Mapping[str, Any], reconstruction: Reconstruction, case:
         for view, reprojection in zip(case.views, reconstruction.reprojections, strict=True)
     ]
     views = [dict(view, strip=strip) for view, strip in zip(data["views"], strips, strict=True)]
-    return _template("report_template.html").render(
+    return template("report_template.html").render(
         report=data,
         views=sorted(views, key=lambda view: not view["withheld"]),
         difference_limit=report_figures.DIFFERENCE_SHARE * upper,
@@ -129,7 +130,7 @@ def add_pictures(result_folder: Path, pictures: Mapping[str, Path]) -> Path:
         raise InputError(f"{report} is not a report with room for pictures.", "Reconstruct the case again.")
     partial = report.with_name("report.html.partial")
     try:
-        partial.write_text(head + begin + _template("report_pictures.html").render(pictures=encoded) + end + tail, encoding="utf-8")
+        partial.write_text(head + begin + template("report_pictures.html").render(pictures=encoded) + end + tail, encoding="utf-8")
         os.replace(partial, report)
     finally:
         partial.unlink(missing_ok=True)
@@ -145,18 +146,6 @@ def _mean_fit(reconstruction: Reconstruction, *, withheld: bool) -> dict[str, An
         "psnr_db": float(np.mean([fit.psnr_db for fit in fits])),
         "ssim": float(np.mean([fit.ssim for fit in fits])),
     }
-
-
-def _template(name: str):
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters["number"] = _number
-    return environment.get_template(name)
-
-
-def _number(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def _data_uri(path: Path) -> str:
