@@ -165,15 +165,28 @@ def _view(where: str, entry: dict[str, Any]) -> XrayView:
         raise InputError(f'{where}: "size_px" must be [columns, rows], not {_shown(size)}.', "State the size of the image.")
     columns, rows = (_whole_number(f'{where}: "size_px"', number, 1, LARGEST_SIZE_PX) for number in size)
     vectors = [_vector(where, entry, name) for name in VECTORS]
-    for name, step in zip(VECTORS[2:], vectors[2:], strict=True):
-        pitch = float(np.linalg.norm(step))
-        low, high = PIXEL_PITCH_RANGE_MM
-        if not low <= pitch <= high:
-            raise InputError(f'{where}: "{name}" is {pitch:.3g} mm long, which is no pixel pitch ({low} to {high} mm).', UNITS_REMEDY)
     try:
         view = XrayView(*vectors, (columns, rows))
     except ValueError as error:
         raise InputError(f"{where}: the pose is singular. {error}", UNITS_REMEDY) from error
+    check_view(where, view)
+    return view
+
+
+def check_view(where: str, view: XrayView) -> None:
+    """Refuse a geometry that no C-arm has.
+
+    Args:
+        where: What the message calls it.
+        view: Source and detector.
+
+    Raises:
+        InputError: A pixel pitch or a distance that cannot be, pixels that are not perpendicular, or a mirrored image.
+    """
+    for name, pitch in zip(VECTORS[2:], view.pixel_pitch_mm, strict=True):
+        low, high = PIXEL_PITCH_RANGE_MM
+        if not low <= pitch <= high:
+            raise InputError(f'{where}: "{name}" is {pitch:.3g} mm long, which is no pixel pitch ({low} to {high} mm).', UNITS_REMEDY)
     skew = abs(float(view.column_step_lps_mm @ view.row_step_lps_mm)) / float(np.prod(view.pixel_pitch_mm))
     if skew > LARGEST_SKEW:
         raise InputError(
@@ -191,7 +204,6 @@ def _view(where: str, entry: dict[str, Any]) -> XrayView:
             f"{where}: the pose is mirrored: seen from the source, its columns run right to left while its rows run down.",
             'Reverse "column_step_lps_mm" (moving "detector_origin_lps_mm" to the other side), or store the image unmirrored.',
         )
-    return view
 
 
 def _vector(where: str, entry: dict[str, Any], name: str) -> np.ndarray:
