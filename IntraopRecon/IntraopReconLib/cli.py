@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from IntraopReconLib.core.config import Device, Method, Orbit, Quality, ReconstructionConfig, SimulationConfig
+from IntraopReconLib.core.config import Device, Jig, Method, Orbit, Quality, ReconstructionConfig, SimulationConfig
 from SparseAnatomyLib.commandline import progress_bar, run_command
 from SparseAnatomyLib.errors import InputError
 
@@ -60,7 +60,9 @@ class Simulate:
     realistic: bool = _SIMULATION.realistic
     """Spectrum, scatter and blur (not available yet)."""
     beads: bool = _SIMULATION.beads
-    """Calibration beads in the picture (not available yet)."""
+    """Balls of steel in the picture, as a calibration jig has them, and their positions in fiducials.mrk.json."""
+    jig: Jig = _SIMULATION.jig
+    """Beads in a volume around the anatomy, on a thin belt around the patient, or stuck on the skin."""
 
     def run(self) -> None:
         """Run it."""
@@ -75,26 +77,43 @@ class Simulate:
             radius_mm=None if self.whole else _SIMULATION.radius_mm,
             realistic=self.realistic,
             beads=self.beads,
+            jig=self.jig,
         )
         with progress_bar() as report:
             simulate_case(self.ct, self.out, config, report)
-        print(f"{self.views} X-rays are in {self.out}. Reconstruct them with: intraop-recon reconstruct {self.out} --out RESULT")
+        calibrate = f"intraop-recon calibrate {self.out} && " if self.beads else ""
+        print(f"{self.views} X-rays are in {self.out}. Reconstruct them with: {calibrate}intraop-recon reconstruct {self.out} --out RESULT")
 
 
 @dataclass(frozen=True)
 class Calibrate:
-    """Find the pose of each X-ray from the beads in it and write poses.json (comes with a later version)."""
+    """Find the pose of each X-ray from the beads in it: writes poses.json, and a report into the folder calibration of the case."""
 
     case: tyro.conf.Positional[Path]
     """Case folder with `xrays/`."""
     fiducials: Annotated[Path | None, tyro.conf.arg(metavar="FILE.mrk.json")] = None
     """Slicer markups with the beads' 3D positions; fiducials.mrk.json of the case by default."""
-    intrinsics: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Known intrinsics of the C-arm."""
+    intrinsics: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
+    """Source-detector distance and pixel pitch of the C-arm; those in the X-rays by default."""
+    distortion: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
+    """Correction of an image intensifier, fitted from the X-ray of a grid."""
+    known_distance: Annotated[float | None, tyro.conf.arg(metavar="MM")] = None
+    """Without fiducials: distance between the two beads that are furthest apart; the beads are then found from the X-rays."""
 
     def run(self) -> None:
         """Run it."""
-        raise InputError("Calibration from beads is not part of this version yet.", _LATER)
+        from IntraopReconLib.core.calibrate_case import CalibrationFiles, calibrate_case
+
+        files = CalibrationFiles(self.fiducials, self.intrinsics, self.distortion, self.known_distance)
+        with progress_bar() as report:
+            found = calibrate_case(self.case, files, report)
+        for warning in found.warnings:
+            print(f"Warning: {warning}", file=sys.stderr)
+        counts = ", ".join(f"{count} {grade}" for grade, count in found.grades.items())
+        without = f" ({found.without_pose} without a pose)" if found.without_pose else ""
+        print(f"X-rays: {counts}{without}. Look at {found.paths['report_html']} before you use {found.paths['poses']}.")
+        if "fiducials" in found.paths:
+            print(f"The beads that were found are in {found.paths['fiducials']}; remove it to find them anew.")
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.provenance import sha256
 
+from .calibration.calibration_file import FILE, FOLDER, CalibrationRecord, read_record
+from .calibration.inpaint import inpaint
 from .calibration.poses import PosedImage, read_poses
 from .xrays.dicom import read_radiographs
-from .xrays.radiograph import MeasuredView, Radiograph, attenuation
+from .xrays.radiograph import AttenuationImage, MeasuredView, Radiograph, attenuation
 
 LEAST_VIEWS = 2
 POSES_FILE = "poses.json"
@@ -37,7 +39,8 @@ class Case:
 def load_case(folder: Path) -> Case:
     """Read the images and poses of a case.
 
-    Images without a pose and views that the calibration graded red are left out with a warning.
+    Images without a pose and views that the calibration graded red are left out with a warning. Where `calibration/calibration.json` tells
+    which beads an image shows, they are taken out of it and out of its mask, and distortion that the calibration corrected is corrected.
 
     Args:
         folder: Holds `xrays/` and `poses.json`, as INTERFACES states.
@@ -56,8 +59,9 @@ def load_case(folder: Path) -> Case:
         raise InputError(f"The case folder {folder.name or folder} is empty.", f"It needs {XRAYS_FOLDER}/ with X-rays and {POSES_FILE}.")
     poses = read_poses(folder / POSES_FILE)
     radiographs = _radiographs(folder, poses)
+    record = read_record(folder)
     warnings = _unposed(radiographs, poses)
-    views, used = [], {POSES_FILE}
+    views, used, cleaned = [], {POSES_FILE}, 0
     for posed in poses:
         radiograph = radiographs[posed.image, posed.frame]
         if posed.grade == "red":
@@ -65,13 +69,36 @@ def load_case(folder: Path) -> Case:
             continue
         _check_size(radiograph, posed)
         image = attenuation(radiograph, posed.air_intensity)
-        views.append(MeasuredView(radiograph.name, image.attenuation, image.mask, posed.view))
         warnings += [*radiograph.warnings, *image.warnings]
+        if record is not None:
+            image, beads, stale = _without_beads(folder, radiograph, image, record)
+            cleaned += beads > 0
+            warnings += stale
+            used.add(f"{FOLDER}/{FILE}")
+        views.append(MeasuredView(radiograph.name, image.attenuation, image.mask, posed.view))
         used.add(posed.image)
+    if cleaned:
+        warnings.append(f"Beads were taken out of {cleaned} X-ray{'s' if cleaned > 1 else ''}: what lay behind them does not count.")
     if len(views) < LEAST_VIEWS:
         count = "no usable view" if not views else "one usable view"
         raise InputError(f"The case {folder.name} has {count}, but at least two are needed.", "Add X-rays, or calibrate the case again.")
     return Case(folder, views, warnings, {name: sha256(folder / name) for name in sorted(used)})
+
+
+def _without_beads(
+    folder: Path, radiograph: Radiograph, image: AttenuationImage, record: CalibrationRecord
+) -> tuple[AttenuationImage, int, list[str]]:
+    """Take the beads out of an image that the calibration saw; return it with their number, and a warning if it saw another."""
+    recorded = record.views.get((radiograph.image, radiograph.frame))
+    if recorded is None:
+        return image, 0, []
+    if recorded.sha256 != sha256(radiograph.path):
+        return image, 0, [f"{radiograph.name} has changed since it was calibrated: its beads were not taken out. Calibrate the case again."]
+    without = inpaint(image.attenuation, image.mask, recorded.beads)
+    line_integrals, mask = without.image, without.mask
+    if record.distortion is not None:
+        line_integrals, mask = record.distortion.corrected_image(line_integrals, mask)
+    return replace(image, attenuation=line_integrals, mask=mask), len(recorded.beads), []
 
 
 def _radiographs(folder: Path, poses: list[PosedImage]) -> dict[tuple[str, int], Radiograph]:

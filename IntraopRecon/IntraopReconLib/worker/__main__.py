@@ -1,4 +1,4 @@
-"""The worker of the module IntraopRecon: `python -m IntraopReconLib.worker` serves `reconstruct`, `warmup` and `ping`."""
+"""The worker of the module IntraopRecon: `python -m IntraopReconLib.worker` serves `reconstruct`, `calibrate`, `warmup` and `ping`."""
 
 from __future__ import annotations
 
@@ -33,6 +33,22 @@ def reconstruct(job: Job) -> dict[str, Path]:
     return paths
 
 
+def calibrate(job: Job) -> dict[str, Path]:
+    """Calibrate the case folder `case`; `fiducials`, `intrinsics`, `distortion` (paths) and `known_distance_mm` may come along."""
+    from IntraopReconLib.core.calibrate_case import CalibrationFiles, calibrate_case
+    from SparseAnatomyLib.errors import InputError
+
+    case = Path(job.text("case"))
+    paths = {name: Path(job.text(name)) for name in ("fiducials", "intrinsics", "distortion") if job.payload.get(name) is not None}
+    distance = job.payload.get("known_distance_mm")
+    if isinstance(distance, bool) or not isinstance(distance, int | float | None):
+        raise InputError("The known distance is not a number.", "Give it in mm.")
+    found = calibrate_case(case, CalibrationFiles(**paths, known_distance_mm=distance), lambda done, what, _=None: job.report(done, what))
+    for warning in found.warnings:
+        job.warn(warning)
+    return found.paths
+
+
 def warmup(job: Job) -> dict[str, Path]:
     """Import torch and compile the kernels, so that the first reconstruction starts at once."""
     job.report(0.0, "Loading the reconstruction")
@@ -50,4 +66,4 @@ def ping(job: Job) -> dict[str, Path]:
 
 
 if __name__ == "__main__":
-    sys.exit(serve({"reconstruct": reconstruct, "warmup": warmup, "ping": ping}))
+    sys.exit(serve({"reconstruct": reconstruct, "calibrate": calibrate, "warmup": warmup, "ping": ping}))
