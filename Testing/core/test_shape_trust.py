@@ -9,6 +9,7 @@ import pytest
 import torch
 from shape_toys import Toy, ball_slices, family, toy_prior
 
+from ShapeCompletionLib.core import trust
 from ShapeCompletionLib.core.complete import complete
 from ShapeCompletionLib.core.config import CompletionConfig, TrainingConfig
 from ShapeCompletionLib.core.cube import CubeView, cube_view
@@ -17,7 +18,7 @@ from ShapeCompletionLib.core.meta_train import Training
 from ShapeCompletionLib.core.predict import predict
 from ShapeCompletionLib.core.prior import Prior
 from ShapeCompletionLib.core.sampling import Context, Slice
-from ShapeCompletionLib.core.trust import judge, predict_left_out
+from ShapeCompletionLib.core.trust import HeldOut, judge, predict_left_out
 from SparseAnatomyLib.grid import VoxelGrid
 
 EXTENT_MM = 96.0
@@ -79,12 +80,21 @@ def test_something_else_is_less_likely_and_a_prior_that_harms_is_not_used(traine
     assert done.method == "interpolate" and done.prior is None and verdict.warnings[0] in done.warnings
 
 
-def test_something_else_that_the_prior_does_no_worse_on_is_left_to_it(trained):
+def test_something_else_that_the_prior_does_no_better_on_is_interpolated(trained):
     view = view_of(unlike_toys())
     verdict = judge(trained, view, predict(trained, view), "auto")
     test = predict_left_out(trained, view)
     assert test.prior == test.interpolation  # it corrects nothing
-    assert verdict.use_prior and f"{test.prior:.2f}" in verdict.reason and verdict.warnings == ()
+    assert not verdict.use_prior and f"{test.prior:.2f}" in verdict.reason and len(verdict.warnings) == 1
+
+
+@pytest.mark.parametrize(("by_prior", "is_used"), [(0.80, False), (0.86, False), (0.88, True), (0.99, True)])
+def test_something_else_is_left_to_a_prior_that_is_clearly_better(trained, monkeypatch, by_prior, is_used):
+    """Beside interpolation's 0.80, since slices left out are twice as far from their neighbors as others."""
+    monkeypatch.setattr(trust, "predict_left_out", lambda prior, view: HeldOut(by_prior, 0.80, 5))
+    view = view_of(unlike_toys())
+    verdict = judge(trained, view, predict(trained, view), "auto")
+    assert verdict.use_prior == is_used == (not verdict.warnings) and "on 5 slices left out" in verdict.reason
 
 
 def test_too_few_slices_for_a_test_are_interpolated(trained):

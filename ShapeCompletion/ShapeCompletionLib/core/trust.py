@@ -17,6 +17,10 @@ from .prior import Prior
 from .sampling import Slice
 from .surface import evaluate
 
+# Of interpolation's error on slices left out. Those are twice as far from their neighbors as slices are, and there a prior gains more
+# than it will: one that is no more than a little better there would do harm.
+_LARGEST_ERROR_SHARE = 0.65
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -40,7 +44,8 @@ def judge(prior: Prior, view: CubeView, prediction: Prediction, method: Method) 
     """Decide on the prior.
 
     Slices as probable as the prior's own kind usually makes them are enough. Otherwise every second slice is left out and predicted from
-    the others, by the prior and by interpolation, and the better one is taken; where too few slices are there for that, interpolation.
+    the others, by the prior and by interpolation, and the prior is used if it is clearly better; where too few slices are there for that,
+    interpolation.
 
     Args:
         prior: What was used.
@@ -59,7 +64,7 @@ def judge(prior: Prior, view: CubeView, prediction: Prediction, method: Method) 
     if test is None:
         return Verdict(False, f"{unusual}, so they were interpolated.", (f"{unusual}: the prior was not used.",))
     figures = f"on {test.slices} slices left out, the prior reaches a Dice of {test.prior:.2f}, interpolation {test.interpolation:.2f}"
-    if test.prior >= test.interpolation:
+    if 1 - test.prior < _LARGEST_ERROR_SHARE * (1 - test.interpolation):
         return Verdict(True, f"{unusual}, but it helps: {figures}.", ())
     return Verdict(False, f"{unusual}: {figures}, so they were interpolated.", (f"{unusual}: the prior was not used.",))
 
