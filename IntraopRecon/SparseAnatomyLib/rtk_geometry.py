@@ -17,6 +17,7 @@ from .checks import check_array
 from .geometry import XrayView
 
 LARGEST_SKEW = 1e-4  # cosine of the angle between columns and rows
+GIMBAL_LOCK = 1e-10  # cosine of the out-of-plane angle
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,9 @@ class RtkProjection:
 
 def _angles_rad(rotation: np.ndarray) -> tuple[float, float, float]:
     """Return gantry, out-of-plane and in-plane angle of a rotation [3, 3]; the in-plane angle is 0 where the gimbal locks."""
-    out_of_plane = -np.arcsin(np.clip(rotation[2, 1], -1.0, 1.0))
-    if abs(rotation[2, 1]) > 1 - 1e-12:
+    level = np.hypot(rotation[2, 0], rotation[2, 2])
+    out_of_plane = np.arctan2(-rotation[2, 1], level)  # the arcsine loses half of the digits near a right angle
+    if level < GIMBAL_LOCK:
         return float(np.arctan2(-rotation[0, 2], rotation[0, 0])), float(out_of_plane), 0.0
     gantry = np.arctan2(rotation[2, 0], rotation[2, 2])
     in_plane = np.arctan2(rotation[0, 1], rotation[1, 1])

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 Polarity = Literal["auto", "bright", "dark"]
+CoordinateSystem = Literal["LPS", "RAS"]
+LengthUnit = Literal["mm", "cm", "m"]
+PoseFormat = Literal["matrices", "matrices-json", "rtk", "slicer", "mayacam", "mayacam1"]
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,24 @@ class CaseSettings:
     beads: BeadSettings = BeadSettings()
     calibration: CalibrationSettings = CalibrationSettings()
     unknown: SelfCalibrationSettings = SelfCalibrationSettings()
-    focal_tolerance: float = 0.03
+    focal_tolerance: float = 0.02
     principal_point_share: float = 0.02
     pitch_share: float = 0.01
     distance_step_mm: float = 1.0
+
+
+@dataclass(frozen=True)
+class PoseFileSettings:
+    """What a pose file of another program does not state itself.
+
+    Attributes:
+        coordinate_system: Of its points.
+        unit: Of its lengths.
+        rows_up: Whether it counts the rows of the image from the bottom.
+        first_pixel_mm: Of an RTK geometry: origin of the projection images, (u, v); None if their middle is the origin.
+    """
+
+    coordinate_system: CoordinateSystem = "LPS"
+    unit: LengthUnit = "mm"
+    rows_up: bool = False
+    first_pixel_mm: tuple[float, float] | None = None

@@ -1,0 +1,1 @@
+"""Pose files of other programs: what each states, and how it becomes an `XrayView`."""
