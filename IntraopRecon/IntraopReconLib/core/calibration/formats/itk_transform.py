@@ -27,6 +27,7 @@ from SparseAnatomyLib.frames import affine
 from SparseAnatomyLib.geometry import XrayView
 
 from .file_pose import Detector, check_rectangular
+from .transform_corners import corners, corners_apart
 
 SUFFIXES = (".tfm", ".txt", ".h5", ".hdf5")
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -87,15 +88,11 @@ def read_transform(path: Path) -> list[TransformPose]:
         InputError: The file cannot be read, or holds no rigid transform.
     """
     path = Path(path)
-    _check_file(path)
-    try:
-        transform = SimpleITK.ReadTransform(str(path))
-        linear = transform.IsLinear() and transform.GetDimension() == 3
-    except RuntimeError as error:
-        raise InputError(f"{path.name} is not a transform that can be read.", _CHOOSE) from error
-    if not linear:
-        raise InputError(f"{path.name} holds no linear transform of space.", _CHOOSE)
-    origin, *ends = (np.array(transform.TransformPoint(point)) for point in np.vstack([np.zeros(3), np.eye(3)]).tolist())
+    is_hdf5 = _check_file(path)
+    found = corners_apart(path) if is_hdf5 else corners(path)
+    if found is None:
+        raise InputError(f"{path.name} is not a linear transform of space that can be read.", _CHOOSE)
+    origin, *ends = np.array(found)
     camera_from_file = affine(np.stack(ends, 1) - origin[:, None], origin)
     rotation = camera_from_file[:3, :3]
     if not np.isfinite(camera_from_file).all() or np.abs(camera_from_file).max() > LARGEST_COORDINATE_MM:
@@ -106,8 +103,8 @@ def read_transform(path: Path) -> list[TransformPose]:
     return [TransformPose(path.name, camera_from_file, read_intrinsics(beside) if beside.is_file() else None)]
 
 
-def _check_file(path: Path) -> None:
-    """Raise an InputError before ITK meets a file that is no transform."""
+def _check_file(path: Path) -> bool:
+    """Raise an InputError before ITK meets a file that is no transform; return whether it is HDF5."""
     try:
         with path.open("rb") as stream:
             head = stream.read(len(TEXT_MAGIC))
@@ -116,6 +113,7 @@ def _check_file(path: Path) -> None:
         raise InputError(f"{path.name} cannot be read: {getattr(error, 'strerror', None) or error}.", "Check the path.") from error
     if not (head.startswith(HDF5_MAGIC) or head == TEXT_MAGIC.encode()) or size > LARGEST_BYTES:
         raise InputError(f"{path.name} is not a transform of ITK.", _CHOOSE)
+    return head.startswith(HDF5_MAGIC)
 
 
 def write_transform(path: Path, posed: PosedImage) -> None:
