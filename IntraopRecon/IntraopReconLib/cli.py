@@ -95,8 +95,8 @@ class Calibrate:
     """Slicer markups with the beads' 3D positions; fiducials.mrk.json of the case by default."""
     intrinsics: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
     """Source-detector distance and pixel pitch of the C-arm; those in the X-rays by default."""
-    distortion: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
-    """Correction of an image intensifier, fitted from the X-ray of a grid."""
+    distortion: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """For image intensifiers: X-ray (DICOM) of a distortion grid, or the correction that was fitted from one (.json)."""
     known_distance: Annotated[float | None, tyro.conf.arg(metavar="MM")] = None
     """Without fiducials: distance between the two beads that are furthest apart; the beads are then found from the X-rays."""
 

@@ -9,6 +9,8 @@ Method = Literal["auto", "splat", "voxel", "ixgs"]
 Quality = Literal["preview", "standard", "best"]
 Device = Literal["auto", "cpu", "cuda"]
 Orbit = Literal["arbitrary", "circular"]
+RefinePoses = Literal["auto", "on", "off"]
+Jig = Literal["volume", "belt", "patient"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class ReconstructionConfig:
         region: Box to reconstruct; None for the largest cube around what every view sees.
         seed: Same seed, same volume (on the same machine).
         ixgs_iterations: Single-view iterations of the published recipe.
+        refine_poses: Whether the views' poses are refined so that their images agree; `auto` for those that a calibration measured, as
+            far as it says how exactly, not for poses that are taken as exact.
     """
 
     method: Method = "auto"
@@ -48,6 +52,7 @@ class ReconstructionConfig:
     region: Region | None = None
     seed: int = 0
     ixgs_iterations: int = 30_000
+    refine_poses: RefinePoses = "auto"
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON-ready values."""
@@ -131,6 +136,43 @@ class FitSettings:
 
 
 @dataclass(frozen=True)
+class PoseSettings:
+    """How poses are refined while a coarse volume is reconstructed.
+
+    Attributes:
+        levels: Voxels along the longest edge of the region, and rounds: each a SART cycle, then a step of every view's pose.
+        first_cycles: SART cycles before a level's first step.
+        binning: Pixels are this many times as wide for the poses as for the volume: what is blurred alike finds together faster.
+        relaxation, tv_mm: Of the SART cycles.
+        high_pass_mm: What varies more slowly over the image (truncation, scatter, the outside) says nothing about the pose; at the isocenter.
+        correlation_mm: Residuals are errors of the volume more than noise, alike over about this distance: a square of that edge counts as
+            one measurement.
+        huber: Residuals above this many robust standard deviations count linearly.
+        over_relaxation: A step is this many times what the volume asks for, which still holds the poses before the step.
+        most_mm, most_deg: Largest step of a round.
+        sigma_mm: Error of a pose along each axis where its calibration does not say; degrees_per_mm: of its rotation beside it.
+        least_sigma_mm: A calibration's own estimate knows nothing of what changed after it.
+        prior_share: A pose may be off by this many times what is expected without being pulled back.
+    """
+
+    levels: tuple[tuple[int, int], ...] = ((32, 6), (64, 6), (96, 6))
+    first_cycles: int = 3
+    binning: int = 2
+    relaxation: float = 0.9
+    tv_mm: float = 0.02
+    high_pass_mm: float = 20.0
+    correlation_mm: float = 40.0
+    huber: float = 2.0
+    over_relaxation: float = 1.4
+    most_mm: float = 5.0
+    most_deg: float = 2.0
+    sigma_mm: float = 1.5
+    degrees_per_mm: float = 0.5
+    least_sigma_mm: float = 0.3
+    prior_share: float = 1.5
+
+
+@dataclass(frozen=True)
 class IxgsSettings:
     """The published settings.
 
@@ -181,7 +223,8 @@ class SimulationConfig:
         source_to_detector_mm: SDD.
         detector_mm: Edge of the detector.
         realistic: Spectrum, scatter and blur; not available yet.
-        beads: Calibration beads in the pictures; not available yet.
+        beads: Whether balls of steel are in the pictures.
+        jig: How they lie: in a volume around the anatomy, on a thin belt around the patient, or stuck on the skin of back and flanks.
     """
 
     views: int = 25
@@ -200,3 +243,4 @@ class SimulationConfig:
     detector_mm: float = 358.4
     realistic: bool = False
     beads: bool = False
+    jig: Jig = "volume"

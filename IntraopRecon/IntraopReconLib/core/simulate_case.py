@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import SimpleITK
@@ -17,8 +18,10 @@ from SparseAnatomyLib.errors import InputError, ResourceError
 from SparseAnatomyLib.geometry import XrayView
 from SparseAnatomyLib.grid import VoxelGrid
 
+from .calibration.fiducials import KIND_OF_SIZE, Fiducials, write_fiducials
 from .calibration.poses import PosedImage, write_poses
-from .config import SimulationConfig
+from .case import POSES_FILE
+from .config import Jig, SimulationConfig
 from .reconstruction import Report, silent
 from .xrays.dicom_writer import XraySeries, write_xray
 from .xrays.simulate import (
@@ -31,10 +34,16 @@ from .xrays.simulate import (
     read_ct,
     simulate_views,
 )
+from .xrays.simulate_beads import SteelBalls, place_beads, shadows
+
+TRUE_POSES_FILE, FIDUCIALS_FILE = "ground_truth_poses.json", "fiducials.mrk.json"
 
 
 def simulate_case(ct_path: Path, out: Path, config: SimulationConfig, report: Report = silent) -> None:
     """Simulate X-rays of a CT and write them as a case folder: `xrays/`, `poses.json`, `ground_truth.nrrd`.
+
+    With beads also `fiducials.mrk.json`, and the true poses once more as `ground_truth_poses.json`, so that a calibration may replace
+    `poses.json`. The beads are in the X-rays only, not in the ground truth.
 
     The folder appears when it is complete, and not at all if anything fails.
 
@@ -57,11 +66,18 @@ def simulate_case(ct_path: Path, out: Path, config: SimulationConfig, report: Re
         report(0.05, "Preparing the anatomy")
         volume, grid = attenuation_volume(ct, center, config.radius_mm)
         _write_ground_truth(folder / "ground_truth.nrrd", volume, grid)
-        poses_rng, noise_rng = (np.random.default_rng(child) for child in np.random.SeedSequence(config.seed).spawn(2))
+        poses_rng, noise_rng, beads_rng = (np.random.default_rng(child) for child in np.random.SeedSequence(config.seed).spawn(3))
         views = random_poses(config, center, poses_rng)
         attenuation = simulate_views(volume, grid, views, lambda done, message: report(0.15 + 0.8 * done, message))
+        if config.beads:
+            balls = place_beads(config, ct, center, (volume, grid), beads_rng)
+            _write_fiducials(folder / FIDUCIALS_FILE, balls)
+            for image, view in zip(attenuation, views, strict=True):
+                image += shadows(balls, view)
         report(0.95, "Writing the X-rays")
         _write_xrays(folder, add_noise(attenuation, config.photons_per_pixel, noise_rng), views, center)
+        if config.beads:
+            shutil.copyfile(folder / POSES_FILE, folder / TRUE_POSES_FILE)
     report(1.0, "Done")
 
 
@@ -90,20 +106,27 @@ def _write_xrays(folder: Path, intensity: np.ndarray, views: Sequence[XrayView],
         name = f"xrays/view_{number:03d}.dcm"
         write_xray(folder / name, image, view, series, number + 1)
         posed.append(PosedImage(image=name, view=view, air_intensity=AIR_INTENSITY))
-    write_poses(folder / "poses.json", posed)
+    write_poses(folder / POSES_FILE, posed)
+
+
+def _write_fiducials(path: Path, balls: SteelBalls) -> None:
+    """Write where the beads are, and their sizes."""
+    sizes = ["large" if large else "small" for large in balls.is_large]
+    labels = tuple(f"{size}-{sizes[: number + 1].count(size)}" for number, size in enumerate(sizes))
+    write_fiducials(path, Fiducials(balls.center_lps_mm, np.array([KIND_OF_SIZE[size] for size in sizes]), labels))
 
 
 def _check_settings(config: SimulationConfig) -> None:
     """Raise InputError for settings that make no picture."""
-    if config.realistic or config.beads:
-        name, what = ("--realistic", "Realistic X-rays") if config.realistic else ("--beads", "Calibration beads")
-        raise InputError(f"{what} ({name}) are not available yet.", f"Leave {name} out.")
+    if config.realistic:
+        raise InputError("Realistic X-rays (--realistic) are not available yet.", "Leave --realistic out.")
     rules = [
         ("views", 1 <= config.views <= 1000, "between 1 and 1000"),
         ("seed", config.seed >= 0, "0 or more"),
         ("size", 32 <= config.size_px <= 4096, "between 32 and 4096 pixels"),
         ("radius", config.radius_mm is None or EDGE_MM < config.radius_mm < 1000, f"above {EDGE_MM:g} and below 1000 mm"),
         ("photons", config.photons_per_pixel is None or 1 <= config.photons_per_pixel <= 1e9, "between 1 and 1e9"),
+        ("jig", config.jig in get_args(Jig), " or ".join(get_args(Jig))),
         ("center", config.center_lps_mm is None or np.isfinite(config.center_lps_mm).all(), "three numbers"),
     ]
     for name, holds, expected in rules:
