@@ -35,6 +35,7 @@ NEIGHBOR_STRENGTH = 0.5
 NEIGHBOR_CLEARANCE = (1.2, 1.0)  # times its radius, plus pixels
 LEAST_CLASS_CONTRAST = 0.5  # of the other size
 LEAST_MEMBER_CONTRAST = 0.35  # of the median of its size
+SAME_METAL_RATIO = 1.25  # of contrasts, for a bead beyond doubt that is nearer or further away than the others of its size
 LEAST_LONE_SCORE = 0.85  # of the only bead of the second size
 LEAST_FEW_SMALL_SCORE = 0.95  # of the larger beads' where these are more: specks in bone and drill holes are small, round and few
 LEAST_DOUBTFUL_SHARE = 0.65  # of the least score, for a bead of a size that others vouch for
@@ -278,17 +279,41 @@ def _of_common_sizes(beads: list[Bead], settings: BeadSettings) -> list[Bead]:
 def _sizes(beads: list[Bead], settings: BeadSettings) -> tuple[list[Bead], list[Bead]]:
     """Return the small beads and the large ones; beads of a single size are small."""
     first = _largest_class(beads, settings)
-    if not first or settings.size_classes == 1:
-        return first, []
-    radius, contrast = _median(first, "radius_px"), _median(first, "contrast")
-    larger = _largest_class([bead for bead in beads if bead.radius_px >= settings.class_ratio * radius], settings)
-    if _is_class(larger) and _median(larger, "contrast") >= LEAST_CLASS_CONTRAST * contrast:
-        return first, larger
-    smaller = _largest_class([bead for bead in beads if bead.radius_px <= radius / settings.class_ratio], settings)
+    if not first:
+        return [], []
+    sizes = [first] if settings.size_classes == 1 else _both_sizes(beads, first, settings)
+    small, *large = _shared_out(beads, sizes, settings)
+    return small, large[0] if large else []
+
+
+def _both_sizes(beads: list[Bead], first: list[Bead], settings: BeadSettings) -> list[list[Bead]]:
+    """Return the first size and the other one, the small one first, or the first alone where there is no other."""
+    radius, least = _median(first, "radius_px"), LEAST_CLASS_CONTRAST * _median(first, "contrast")
+    strong = [bead for bead in beads if bead.contrast >= least]
+    larger = _largest_class([bead for bead in strong if bead.radius_px >= settings.class_ratio * radius], settings)
+    if _is_class(larger):
+        return [first, larger]
+    smaller = _largest_class([bead for bead in strong if bead.radius_px <= radius / settings.class_ratio], settings)
     alike = _is_class(smaller) and _median(smaller, "score") >= LEAST_FEW_SMALL_SCORE * _median(first, "score")
-    if alike and _median(smaller, "contrast") >= LEAST_CLASS_CONTRAST * contrast:
-        return smaller, first
-    return first, []
+    return [smaller, first] if alike else [first]
+
+
+def _shared_out(beads: list[Bead], sizes: list[list[Bead]], settings: BeadSettings) -> list[list[Bead]]:
+    """Return the beads of each size once the sizes are known: each bead goes to the size that it resembles most, if it is alike.
+
+    Magnification differs within a jig, so that a near small bead may look nearly as large as a far large one; its contrast does not change.
+    """
+    shared: list[list[Bead]] = [[] for _ in sizes]
+    medians = [(_median(size, "radius_px"), _median(size, "contrast")) for size in sizes]
+    for bead in beads:
+        unlike = [abs(np.log(bead.radius_px / radius)) + abs(np.log(bead.contrast / contrast)) for radius, contrast in medians]
+        nearest = int(np.argmin(unlike))
+        radius, contrast = medians[nearest]
+        alike = _same_size(bead.radius_px, radius, settings.size_tolerance) and bead.contrast >= LEAST_MEMBER_CONTRAST * contrast
+        same_metal = bead.score >= SURE_SCORE and abs(np.log(bead.contrast / contrast)) <= np.log(SAME_METAL_RATIO)
+        if alike or (same_metal and _same_size(bead.radius_px, radius, settings.class_ratio)):
+            shared[nearest].append(bead)
+    return shared
 
 
 def _same_size(one_px: float, other_px: float, tolerance: float) -> bool:
