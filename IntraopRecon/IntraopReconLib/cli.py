@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import tyro
 
 from IntraopReconLib.core.config import Device, Jig, Method, Orbit, Quality, ReconstructionConfig, SimulationConfig
+from IntraopReconLib.pose_commands import ExportPoses, ImportPoses
 from SparseAnatomyLib.commandline import progress_bar, run_command
 from SparseAnatomyLib.errors import InputError
 
@@ -196,6 +197,8 @@ Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Simulate, tyro.conf.subcommand("simulate")]
     | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
+    | Annotated[ImportPoses, tyro.conf.subcommand("import-poses")]
+    | Annotated[ExportPoses, tyro.conf.subcommand("export-poses")]
     | Annotated[Standardize, tyro.conf.subcommand("standardize")]
     | Annotated[Reconstruct, tyro.conf.subcommand("reconstruct")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]

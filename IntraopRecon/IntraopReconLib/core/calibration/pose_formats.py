@@ -83,7 +83,7 @@ def import_poses(paths: Path | Sequence[Path], images: Sequence[CaseImage], sett
         raise InputError("There is no image that a pose could belong to.", "Add the X-rays first.")
     files = _files(paths)
     if len(files) == 1 and _kind(files[0]) == "poses":
-        return read_poses(files[0])
+        return _own(files[0], images)
     poses = [pose for file in files for pose in _read(file, settings)]
     lps_from_file = np.diag([*[MM_OF_UNIT[settings.unit]] * 3, 1.0])
     if settings.coordinate_system == "RAS":
@@ -215,6 +215,17 @@ def _read(path: Path, settings: PoseFileSettings) -> Sequence[FilePose]:
         return read_matrices(path)
     named = read_transform(path) if kind == "transform" else read_mayacam(path)
     return [replace(pose, image=path.stem) for pose in named]
+
+
+def _own(path: Path, images: Sequence[CaseImage]) -> list[PosedImage]:
+    """Read our own format, whose images must be among those of the case."""
+    sizes = {(image.image, image.frame): image.detector.size_px for image in images}
+    posed = read_poses(path)
+    for one in posed:
+        if sizes.get((one.image, one.frame)) != one.size_px:
+            message = f"{path.name} has a pose for {one.image}, frame {one.frame}, which the case does not have in that size."
+            raise InputError(message, "Check that the file belongs to this case.")
+    return posed
 
 
 def _frames(images: Sequence[CaseImage] | Sequence[PosedImage]) -> dict[str, list[int]]:
