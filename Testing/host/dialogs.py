@@ -1,0 +1,78 @@
+"""Windows that wait for an answer: a test says beforehand what the user will do, and sees afterwards what was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from PySide6 import QtWidgets
+from PySide6.QtCore import QTimer
+from PySide6.QtWidgets import QDialog, QMessageBox
+
+
+@dataclass
+class Answers:
+    """What the user does with windows.
+
+    Attributes:
+        shown: The texts of the windows that have come up.
+        files: What file dialogs answer, the next one first; an empty text cancels.
+        act: Does something with a window that is up; it is closed as by its default button otherwise.
+    """
+
+    shown: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    act: Callable[[QDialog], None] | None = None
+
+
+answers = Answers()
+
+
+def reset() -> None:
+    """Forget what was shown and said."""
+    answers.shown.clear()
+    answers.files.clear()
+    answers.act = None
+
+
+def run(dialog: QDialog) -> int:
+    """Show a window until the user has answered it, and return the answer."""
+    answers.shown.append(dialog.text() if isinstance(dialog, QMessageBox) else dialog.windowTitle())
+
+    def answer() -> None:
+        if answers.act is not None:
+            answers.act(dialog)
+        elif isinstance(dialog, QMessageBox) and dialog.buttons():
+            (dialog.defaultButton() or dialog.buttons()[0]).click()
+        else:
+            dialog.accept()
+
+    QTimer.singleShot(0, dialog, answer)
+    return dialog.exec()
+
+
+def _answer_file(*_args) -> str:
+    if not answers.files:
+        raise AssertionError("A file dialog came up, and the test has said no file for it (desktop.answers.files).")
+    return answers.files.pop(0)
+
+
+class QFileDialog(QtWidgets.QFileDialog):
+    """QFileDialog whose static functions answer what the test has said."""
+
+    getExistingDirectory = getOpenFileName = getSaveFileName = staticmethod(_answer_file)
+
+    @staticmethod
+    def getOpenFileNames(*args) -> list[str]:
+        name = _answer_file(*args)
+        return [name] if name else []
+
+
+class QInputDialog(QtWidgets.QInputDialog):
+    """QInputDialog: not answered."""
+
+    @staticmethod
+    def getText(*_args) -> str:
+        raise AssertionError("The test host answers no input dialogs.")
+
+    getItem = getInt = getDouble = getText
