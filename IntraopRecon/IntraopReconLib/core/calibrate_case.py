@@ -16,10 +16,11 @@ from .calibrate_pictures import write_picture
 from .calibrate_report import calibration_data, problems_in_words, render_calibration, view_sentences
 from .calibration.calibration_file import DISTORTION_FILE, FILE, FOLDER
 from .calibration.correspondence import Beads
-from .calibration.distortion import Distortion
+from .calibration.distortion import Distortion, fit_distortion
 from .calibration.distortion_file import read_distortion, write_distortion
 from .calibration.fiducials import read_fiducials, write_fiducials
 from .calibration.intrinsics import CameraGroup, camera_groups, read_intrinsics
+from .calibration.jig_checks import check_jig
 from .calibration.poses import PosedImage, read_poses, write_poses
 from .calibration.shots import Shot, poses_by_image, read_shot, view_keys
 from .calibration.solve import Solution, find_unknown_beads, solve
@@ -27,6 +28,7 @@ from .calibration_config import CaseSettings
 from .case import POSES_FILE, XRAYS_FOLDER
 from .reconstruction import Report, silent
 from .xrays.dicom import read_radiographs
+from .xrays.radiograph import attenuation
 
 FIDUCIALS_FILE = "fiducials.mrk.json"
 REPORT_FILE = "calibration.html"
@@ -42,7 +44,7 @@ class CalibrationFiles:
     Attributes:
         fiducials: Markups of the jig's beads; `fiducials.mrk.json` of the case by default.
         intrinsics: See `read_intrinsics`; the X-rays' tags by default.
-        distortion: Correction of the image intensifier, as `write_distortion` wrote it.
+        distortion: Correction of the image intensifier, as `write_distortion` wrote it (.json), or the X-ray of a grid to fit it from.
         known_distance_mm: Longest distance between any two beads, for a jig whose beads nobody measured.
     """
 
@@ -92,6 +94,8 @@ def calibrate_case(
     report(0.0, "Reading the X-rays")
     _check_folder(case)
     known_beads = _known_beads(case, files)
+    if known_beads is not None:
+        check_jig(known_beads, settings.calibration.match)  # before the X-rays are looked at, which takes longer
     intrinsics = read_intrinsics(files.intrinsics) if files.intrinsics else None
     radiographs = read_radiographs(case / XRAYS_FOLDER, case)
     check_result_folder(case / FOLDER, _BYTES_PER_VIEW * len(radiographs))
@@ -159,7 +163,12 @@ def _known_beads(case: Path, files: CalibrationFiles) -> Beads | None:
 def _distortion(files: CalibrationFiles, groups: Sequence[CameraGroup]) -> Distortion | None:
     if files.distortion is None:
         return None
-    distortion = read_distortion(files.distortion)
+    if files.distortion.suffix.lower() == ".json":
+        distortion = read_distortion(files.distortion)
+    else:
+        grid = read_radiographs(files.distortion)[0]
+        image = attenuation(grid)
+        distortion = fit_distortion(image.attenuation, image.mask, grid.name)
     size = groups[0].camera.size_px
     if distortion.size_px != size:
         raise InputError(

@@ -210,6 +210,7 @@ class CaseSettings:
         principal_point_share: Standard deviation of each coordinate of a principal point that is stated or taken to be the middle, as a
             share of the image's half diagonal.
         pitch_share: Pixel pitches that differ by a larger share are not those of one detector.
+        found_share: Unknown beads of which a smaller share was found are not found with certainty.
         distance_step_mm: Source-detector distances are told apart in such steps: views of another one have a camera of their own.
     """
 
@@ -219,6 +220,7 @@ class CaseSettings:
     focal_tolerance: float = 0.02
     principal_point_share: float = 0.02
     pitch_share: float = 0.01
+    found_share: float = 0.75
     distance_step_mm: float = 1.0
 
 

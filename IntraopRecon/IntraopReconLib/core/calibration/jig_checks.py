@@ -23,6 +23,7 @@ BETTER_COST = 1.5  # beads that the mirrored image must explain more
 ZOOMS = (1.0, 2.0, 0.5, 1.5, 0.7)
 ZOOM_NOTICED = 0.1
 SHIFT_NOTICED = 0.1  # of the half diagonal
+MOST_SHIFT = 2.0  # beyond, no crop explains it: the jig is another one
 NO_POSE_REMEDY = "Check that the bead coordinates belong to this jig and that the points are its beads; take the X-ray again."
 UNIT_FACTORS = {"centimeters": 10.0, "inches": 25.4}
 
@@ -149,7 +150,7 @@ def _zoom_problem(points: BeadPoints, beads: Beads, camera: Camera, settings: Ma
             ratio = fitted.camera.source_to_detector_mm / camera.source_to_detector_mm
             shift = np.linalg.norm(np.subtract(fitted.camera.principal_point_px, camera.principal_point_px)) / camera.half_diagonal_px
             noticed = abs(ratio - 1) > ZOOM_NOTICED or shift > SHIFT_NOTICED
-            if noticed and len(again.matches) >= 8 and is_enough(again, points, beads, settings):
+            if noticed and shift <= MOST_SHIFT and len(again.matches) >= 8 and is_enough(again, points, beads, settings):
                 return Problem(
                     f"{points.name} looks cropped or zoomed: its beads fit a pixel pitch of {camera.pixel_pitch_mm[0] / ratio:.3g} mm "
                     f"instead of {camera.pixel_pitch_mm[0]:.3g} mm and a center moved by {shift * camera.half_diagonal_px:.0f} pixels.",

@@ -161,14 +161,16 @@ def _grown(views: Sequence[BeadPoints], camera: Camera, seed: _Growth, settings:
     growth = seed
     for share in (2.0, 1.0):
         growth = _settled(relative, growth, share * coarse, settings, free=False)
-    while len(growth.poses) < len(views):
+    tried = set(growth.poses)  # a view that joined and was dropped again would join again for ever
+    while len(tried) < len(views):
         wide = replace(settings.match, inlier_px=2 * coarse, search_share=2 * settings.grow_share, prior_deg=settings.prior_deg)
-        waiting = [number for number in range(len(views)) if number not in growth.poses]
+        waiting = [number for number in range(len(views)) if number not in tried]
         found = {number: match_view(relative[number], growth.beads, growth.camera, wide) for number in waiting}
         found = {number: hypotheses[0] for number, hypotheses in found.items() if hypotheses}
         if not found:
             break
         number = min(found, key=lambda key: found[key].cost)
+        tried.add(number)
         growth = replace(growth, poses=growth.poses | {number: found[number]})
         growth = _settled(relative, growth, coarse, settings, free=len(growth.poses) > LEAST_VIEWS)
     for radius in (coarse / 2, settings.match.inlier_px, settings.match.inlier_px):

@@ -155,6 +155,12 @@ def find_unknown_beads(
             f"({found.mirrored_rms_px:.2f} against {found.rms_px:.2f} pixels).",
             "Add X-rays of the jig from 10 to 30 degrees further to the side or tilted, or give its fiducials.mrk.json.",
         )
+    usual = float(np.median([len(one) for one in points if len(one) >= settings.unknown.match.least_beads]))
+    if len(found.beads) < settings.found_share * usual:
+        raise InputError(
+            f"The beads cannot be found with certainty: of about {usual:.0f} in each X-ray only {len(found.beads)} could be located.",
+            "Add X-rays of the jig between those that are there, 5 to 15 degrees apart, or give its fiducials.mrk.json.",
+        )
     distances = np.linalg.norm(found.beads.position_lps_mm[:, None] - found.beads.position_lps_mm, axis=-1)
     first, second = np.unravel_index(distances.argmax(), distances.shape)
     scaled = found.scaled(int(first), int(second), known_distance_mm)
