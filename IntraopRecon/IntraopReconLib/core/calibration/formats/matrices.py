@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from IntraopReconLib.core.calibration.poses import PosedImage
+from IntraopReconLib.core.calibration.poses import SOURCE_TO_DETECTOR_RANGE_MM, PosedImage
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.textfiles import read_json, read_text
 
@@ -122,8 +122,9 @@ def _optional(where: str, entry: dict[str, Any]) -> dict[str, Any]:
         found["size_px"] = (int(columns), int(rows))
     if entry.get("source_to_detector_mm") is not None:
         distance = float(numbers(f'{where}, "source_to_detector_mm"', entry["source_to_detector_mm"], (), "Correct or remove it."))
-        if not distance > 0:
-            raise InputError(f'{where}: "source_to_detector_mm" must be above zero.', "Correct or remove it.")
+        low, high = SOURCE_TO_DETECTOR_RANGE_MM
+        if not low <= distance <= high:
+            raise InputError(f'{where}: "source_to_detector_mm" is not between {low:g} and {high:g}.', "Correct or remove it.")
         found["source_to_detector_mm"] = distance
     return found
 
