@@ -24,6 +24,8 @@ FLAGS = {
     "demo": ["--out", "--case"],
     "simulate": ["--out", "--views", "--seed", "--size", "--realistic", "--beads"],
     "calibrate": ["--fiducials", "--intrinsics"],
+    "import-poses": ["--intrinsics", "--coordinate-system", "--unit", "--rows-up", "--first-pixel"],
+    "export-poses": ["--out", "--format"],
     "standardize": ["--out"],
     "reconstruct": ["--out", "--quality", "--method", "--device", "--spacing", "--roi", "--seed", "--no-standardize"],
     "evaluate": ["--ground-truth"],

@@ -314,6 +314,31 @@ def test_signs_and_scales_of_matrices_do_not_matter(views, scales):
     np.testing.assert_allclose(oriented(matrices), [view.projection_matrix for view in views], rtol=1e-6, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        (["b.png", "elsewhere/a.dcm"], None),
+        (["xrays/b.dcm", "xrays/a.dcm"], None),
+        (["x.dcm", "y.dcm"], "belongs to no image of the case .x.dcm"),
+        (["a.dcm", "y.dcm"], "belongs to no image of the case .y.dcm"),
+        (["a.dcm", "xrays/a.dcm"], "Two poses belong to the same image"),
+    ],
+)
+def test_images_that_the_file_names_are_found_or_missed(tmp_path, stated, said):
+    images = [replace(IMAGE[0], image="xrays/a.dcm"), replace(IMAGE[0], image="xrays/b.dcm")]
+    other = KNOWN.transformed(np.diag([-1.0, -1, 1, 1]))
+    views = [{"image": name, "matrix": view.projection_matrix.tolist()} for name, view in zip(stated, (KNOWN, other), strict=True)]
+    (tmp_path / "p.json").write_text(json.dumps({"views": views}))
+    if said:
+        with pytest.raises(InputError, match=said):
+            import_poses(tmp_path / "p.json", images)
+        return
+    first, second = import_poses(tmp_path / "p.json", images)
+    assert (first.image, second.image) == ("xrays/a.dcm", "xrays/b.dcm")
+    _same(first.view, other)
+    _same(second.view, KNOWN)
+
+
 def test_our_own_file_comes_through_the_same_door(tmp_path):
     write_poses(tmp_path / "poses.json", [PosedImage("xrays/one.dcm", KNOWN, grade="green")])
     (posed,) = import_poses(tmp_path / "poses.json", IMAGE)

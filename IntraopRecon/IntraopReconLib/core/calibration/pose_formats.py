@@ -29,6 +29,7 @@ from .poses import FORMAT, LARGEST_COORDINATE_MM, PosedImage, check_view, read_p
 
 MM_OF_UNIT = {"mm": 1.0, "cm": 10.0, "m": 1000.0}
 POSE_SUFFIXES = (".tfm", ".h5", ".hdf5", ".txt", ".csv", ".xml")
+CLEAR_CROSSING = 0.03  # of the axes of two views 20 degrees apart: where they meet is well known
 LEAST_DISTANCE_SHARE = 0.15  # of the SDD: what a C-arm looks at is no closer to its source
 _KNOWN = "Known are poses.json, 3×4 matrices (text or JSON), RTK geometry (XML), transforms of Slicer (.tfm, .h5) and MayaCam files."
 _ROWS_UP = "If the file counts rows from the bottom of the image, say so with --rows-up."
@@ -84,12 +85,12 @@ def import_poses(paths: Path | Sequence[Path], images: Sequence[CaseImage], sett
     files = _files(paths)
     if len(files) == 1 and _kind(files[0]) == "poses":
         return _own(files[0], images)
-    poses = [pose for file in files for pose in _read(file, settings)]
+    named = [(pose, name) for file in files for pose, name in _read(file, settings)]
     lps_from_file = np.diag([*[MM_OF_UNIT[settings.unit]] * 3, 1.0])
     if settings.coordinate_system == "RAS":
         lps_from_file = LPS_FROM_RAS @ lps_from_file
     posed = []
-    for pose, image in zip(poses, _assigned(poses, images), strict=True):
+    for (pose, _), image in zip(named, _assigned(named, images), strict=True):
         view = pose.view(image.detector, lps_from_file)
         view = _rows_reversed(view) if settings.rows_up else view
         _check(f"{pose.where} ({image.image})", view)
@@ -205,16 +206,15 @@ def _kind(path: Path) -> str:
     return "matrices"
 
 
-def _read(path: Path, settings: PoseFileSettings) -> Sequence[FilePose]:
+def _read(path: Path, settings: PoseFileSettings) -> list[tuple[FilePose, str | None]]:
+    """Return the poses of a file; with its name where it holds a single one by nature."""
     kind = _kind(path)
     if kind == "poses":
         raise InputError(f"{path.name} holds all poses already.", "Import it alone.")
-    if kind == "rtk":
-        return read_rtk(path, settings.first_pixel_mm)
-    if kind == "matrices":
-        return read_matrices(path)
-    named = read_transform(path) if kind == "transform" else read_mayacam(path)
-    return [replace(pose, image=path.stem) for pose in named]
+    if kind in ("rtk", "matrices"):
+        poses = read_rtk(path, settings.first_pixel_mm) if kind == "rtk" else read_matrices(path)
+        return [(pose, None) for pose in poses]
+    return [(pose, path.stem) for pose in (read_transform(path) if kind == "transform" else read_mayacam(path))]
 
 
 def _own(path: Path, images: Sequence[CaseImage]) -> list[PosedImage]:
@@ -235,26 +235,43 @@ def _frames(images: Sequence[CaseImage] | Sequence[PosedImage]) -> dict[str, lis
     return frames
 
 
-def _assigned(poses: Sequence[FilePose], images: Sequence[CaseImage]) -> list[CaseImage]:
-    """Return the image of each pose: by path and frame, by the name of the file, or by order."""
+def _assigned(named: Sequence[tuple[FilePose, str | None]], images: Sequence[CaseImage]) -> list[CaseImage]:
+    """Return the image of each pose: by the path that it states, by the name of its file, or by order.
+
+    A pose that states a path must have that image. Names of files count if they are those of images; cameras may be called otherwise.
+    """
+    find = _finder(images)
+    matched = [find(pose.image, pose.frame) if pose.image else find(name, pose.frame) for pose, name in named]
+    if any(matched) or any(pose.image for pose, _ in named):
+        if None in matched:
+            stray, name = named[matched.index(None)]
+            message = f"{stray.where} belongs to no image of the case ({stray.image or name})."
+            raise InputError(message, "Name it after its image, or remove the names to go by order.")
+        if len({id(image) for image in matched}) < len(matched):
+            raise InputError("Two poses belong to the same image.", "Remove one of them.")
+        return matched
+    if len(named) != len(images):
+        message = f"There are {len(named)} poses, but {len(images)} images, and nothing tells which belong together."
+        raise InputError(message, "Remove the images without a pose, or name the files of the poses after their images.")
+    return list(images)
+
+
+def _finder(images: Sequence[CaseImage]) -> Callable[[str | None, int], CaseImage | None]:
+    """Return what finds an image by its path and frame, or by its file's name alone if no other has it."""
     frames = _frames(images)
     by_path = {(image.image, image.frame): image for image in images}
     stems: dict[str, list[CaseImage]] = defaultdict(list)
     for image in images:
         stems[file_stem(image.image, image.frame, frames[image.image])].append(image)
-    by_stem = {stem: found[0] for stem, found in stems.items() if len(found) == 1}
-    matched = [by_path.get((pose.image or "", pose.frame)) or by_stem.get(Path(pose.image or "").name) for pose in poses]
-    if any(matched):
-        if None in matched:
-            stray = poses[matched.index(None)]
-            raise InputError(f"{stray.where} belongs to no image of the case ({stray.image}).", "Name it after its image, or remove it.")
-        if len({id(image) for image in matched}) < len(matched):
-            raise InputError("Two poses belong to the same image.", "Remove one of them.")
-        return matched
-    if len(poses) != len(images):
-        message = f"There are {len(poses)} poses, but {len(images)} images, and nothing tells which belong together."
-        raise InputError(message, "Remove the images without a pose, or name the files of the poses after their images.")
-    return list(images)
+
+    def find(name: str | None, frame: int) -> CaseImage | None:
+        if not name:
+            return None
+        file = name.rsplit("/", 1)[-1]
+        candidates = stems.get(file) or stems.get(file_stem(name, 0, [0])) or []
+        return by_path.get((name, frame)) or (candidates[0] if len(candidates) == 1 else None)
+
+    return find
 
 
 def _rows_reversed(view: XrayView) -> XrayView:
@@ -276,7 +293,7 @@ def _check_distances(posed: Sequence[PosedImage]) -> None:
     """Raise an InputError where the sources are much too close to what the views look at: lengths in centimeters or meters."""
     sources = np.stack([image.view.source_lps_mm for image in posed])
     axes = np.stack([image.view.lps_from_camera[:3, 2] for image in posed])
-    point = meeting_point(sources, axes)
+    point = meeting_point(sources, axes, CLEAR_CROSSING)
     if point is None:
         return
     distance = float(np.median(np.linalg.norm(sources - point, axis=1)))

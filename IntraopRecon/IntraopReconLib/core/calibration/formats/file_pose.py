@@ -137,11 +137,15 @@ def oriented(matrices: np.ndarray) -> np.ndarray:
     return matrices * np.where(depths < 0, -1.0, 1.0)[:, None, None]
 
 
-def meeting_point(sources: np.ndarray, axes: np.ndarray) -> np.ndarray | None:
-    """Return the point [3] closest to the lines from sources [view, 3] along unit axes [view, 3]; None where they are parallel."""
+def meeting_point(sources: np.ndarray, axes: np.ndarray, least_crossing: float = LEAST_CROSSING) -> np.ndarray | None:
+    """Return the point [3] closest to the lines from sources [view, 3] along unit axes [view, 3].
+
+    None if they are too parallel: if the least eigenvalue of the mean projection across them, (1 - cos(angle)) / 2 for two lines, is below
+    `least_crossing`.
+    """
     across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
     system = across.sum(0)
-    if len(axes) < 2 or np.linalg.eigvalsh(system)[0] < LEAST_CROSSING * len(axes):
+    if len(axes) < 2 or np.linalg.eigvalsh(system)[0] < least_crossing * len(axes):
         return None
     return np.linalg.solve(system, np.einsum("nij,nj->i", across, sources))
 
