@@ -211,6 +211,7 @@ class CaseSettings:
             share of the image's half diagonal.
         pitch_share: Pixel pitches that differ by a larger share are not those of one detector.
         found_share: Unknown beads of which a smaller share was found are not found with certainty.
+        misfit_ratio, misfit_px: A view whose residuals (RMS) are larger than this many times the median view's, and than this, is a misfit.
         distance_step_mm: Source-detector distances are told apart in such steps: views of another one have a camera of their own.
     """
 
@@ -221,6 +222,8 @@ class CaseSettings:
     principal_point_share: float = 0.02
     pitch_share: float = 0.01
     found_share: float = 0.75
+    misfit_ratio: float = 4.0
+    misfit_px: float = 0.4
     distance_step_mm: float = 1.0
 
 

@@ -121,7 +121,7 @@ def failure(points: BeadPoints, beads: Beads, camera: Camera, settings: MatchSet
             "Take it again with the whole jig in the field of view, or add the beads by hand.",
         )
     reasons = (mirrored_problem(points, beads, camera, settings, None), _unit_problem(points, beads, camera, settings))
-    reason = next((one for one in reasons if one), None) or _zoom_problem(points, beads, camera, settings)
+    reason = next((one for one in reasons if one), None) or zoom_problem(points, beads, camera, settings)
     return reason or Problem(
         f"No pose explains the {len(points)} points found in {points.name}.",
         NO_POSE_REMEDY,
@@ -136,8 +136,8 @@ def _unit_problem(points: BeadPoints, beads: Beads, camera: Camera, settings: Ma
     return None
 
 
-def _zoom_problem(points: BeadPoints, beads: Beads, camera: Camera, settings: MatchSettings) -> Problem | None:
-    """Return a problem if the beads fit with another focal length or principal point."""
+def zoom_problem(points: BeadPoints, beads: Beads, camera: Camera, settings: MatchSettings, most_rms_px: float = np.inf) -> Problem | None:
+    """Return a problem if the beads fit, to an RMS, with another focal length or principal point."""
     loose = replace(settings, inlier_px=6 * settings.inlier_px, search_share=2 * settings.search_share)
     free = BundleSettings(focal_tolerance=1.0, principal_point_tolerance_px=camera.half_diagonal_px)
     for zoom in ZOOMS:
@@ -150,7 +150,8 @@ def _zoom_problem(points: BeadPoints, beads: Beads, camera: Camera, settings: Ma
             ratio = fitted.camera.source_to_detector_mm / camera.source_to_detector_mm
             shift = np.linalg.norm(np.subtract(fitted.camera.principal_point_px, camera.principal_point_px)) / camera.half_diagonal_px
             noticed = abs(ratio - 1) > ZOOM_NOTICED or shift > SHIFT_NOTICED
-            if noticed and shift <= MOST_SHIFT and len(again.matches) >= 8 and is_enough(again, points, beads, settings):
+            fits = len(again.matches) >= 8 and is_enough(again, points, beads, settings) and again.rms_px <= most_rms_px
+            if noticed and shift <= MOST_SHIFT and fits:
                 return Problem(
                     f"{points.name} looks cropped or zoomed: its beads fit a pixel pitch of {camera.pixel_pitch_mm[0] / ratio:.3g} mm "
                     f"instead of {camera.pixel_pitch_mm[0]:.3g} mm and a center moved by {shift * camera.half_diagonal_px:.0f} pixels.",

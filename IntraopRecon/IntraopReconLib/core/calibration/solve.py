@@ -7,19 +7,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from IntraopReconLib.core.calibration_config import BundleSettings, CaseSettings, MatchSettings
+from IntraopReconLib.core.calibration_config import BundleSettings, CalibrationSettings, CaseSettings, MatchSettings
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.frames import affine, transform_points
 
-from .calibrate import CalibratedView, calibrate_views
+from .calibrate import CalibratedView, Calibration, calibrate_views
 from .camera import Camera
 from .correspondence import BeadPoints, Beads, match_view
 from .distortion import Distortion
 from .intrinsics import CameraGroup
-from .jig_checks import LEAST_EXTENT_MM, MOST_EXTENT_MM, Problem
+from .jig_checks import LEAST_EXTENT_MM, MOST_EXTENT_MM, Problem, zoom_problem
+from .poses import GRADES
 from .self_calibrate import SelfCalibration, self_calibrate
 from .shots import Shot
 
+LEAST_COMPARED = 4  # fewer views do not tell which of them is the misfit
 FRONTAL = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])  # camera from LPS: source in front, head up
 
 
@@ -95,11 +97,39 @@ def solve(
         if not group.measured and unknown is None:
             adjusted = replace(adjusted, bundle=rough_bundle(adjusted.bundle, camera, settings))
         points = [_with_trusted_prior(shots[n].points(distortion), beads, camera, adjusted.match, adjusted.loosened) for n in numbers]
-        calibration = calibrate_views(points, beads, camera, adjusted)
+        calibration = _without_misfits(points, beads, camera, adjusted, settings)
         problems |= {problem.message: problem for problem in calibration.problems}
         for number, view in zip(numbers, calibration.views, strict=True):
             solved[number] = SolvedShot(shots[number], calibration.camera, view, view.problems)
     return Solution(tuple(solved), beads, unknown, tuple(problems.values()))
+
+
+def _without_misfits(
+    points: Sequence[BeadPoints], beads: Beads, camera: Camera, adjusted: CalibrationSettings, settings: CaseSettings
+) -> Calibration:
+    """Calibrate views; those that fit far worse than the others are graded lower, and left out where a zoom explains it."""
+    calibration = calibrate_views(points, beads, camera, adjusted)
+    rms = np.array([view.hypotheses[0].rms_px if view.view else np.nan for view in calibration.views])
+    if np.isfinite(rms).sum() < LEAST_COMPARED:
+        return calibration
+    usual = float(np.nanmedian(rms))
+    suspects = np.flatnonzero(rms > max(settings.misfit_ratio * usual, settings.misfit_px))
+    half = {number: zoom_problem(points[number], beads, calibration.camera, adjusted.match, rms[number] / 2) for number in suspects}
+    zoomed = {number: problem for number, problem in half.items() if problem}
+    others = [number for number in range(len(points)) if number not in zoomed]
+    if zoomed:  # they have drawn what all views share
+        calibration = calibrate_views([points[number] for number in others], beads, camera, adjusted)
+    views = {number: CalibratedView(points[number], None, (), "red", (problem,)) for number, problem in zoomed.items()}
+    for number, view in zip(others, calibration.views, strict=True):
+        views[number] = _doubted(view, usual) if number in suspects and view.view else view
+    return replace(calibration, views=tuple(views[number] for number in range(len(points))))
+
+
+def _doubted(view: CalibratedView, usual_px: float) -> CalibratedView:
+    """Return a view graded at most amber, because others fit far better."""
+    text = f"{view.points.name} fits far worse than the other X-rays ({view.hypotheses[0].rms_px:.2f} against {usual_px:.2f} pixels RMS)."
+    problem = Problem(text, "Look at its picture: check that the rings are beads, and that the image is neither cropped nor zoomed.")
+    return replace(view, grade=max(view.grade, "amber", key=GRADES.index), problems=(*view.problems, problem))
 
 
 def rough_bundle(bundle: BundleSettings, camera: Camera, settings: CaseSettings) -> BundleSettings:
