@@ -158,6 +158,8 @@ def test_known_matrix_in_json(tmp_path, wrap):
     matrix = [[float(word) for word in line.split()] for line in MATRIX.splitlines()]
     (view,) = _import(tmp_path, "poses.json", json.dumps(wrap(matrix)))
     _same(view, KNOWN)
+    (view,) = _import(tmp_path, "poses", json.dumps(wrap(matrix)))  # a bare list also reads as text, brackets being no more than blanks
+    _same(view, KNOWN)
 
 
 def test_ras_centimeters_and_rows_from_the_bottom(tmp_path):

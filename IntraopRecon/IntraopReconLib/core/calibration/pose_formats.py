@@ -21,7 +21,7 @@ from .correspondence import Beads
 from .fiducials import write_fiducials
 from .formats.file_pose import Detector, FilePose, file_stem, meeting_point
 from .formats.itk_transform import HDF5_MAGIC, TEXT_MAGIC, read_transform, write_transform
-from .formats.matrices import matrices_json, matrices_text, read_matrices
+from .formats.matrices import is_json, matrices_json, matrices_text, read_matrices
 from .formats.mayacam import mayacam_1_text, mayacam_2_text, read_mayacam
 from .formats.rtk_xml import read_rtk, rtk_text
 from .intrinsics import Intrinsics
@@ -192,7 +192,7 @@ def _kind(path: Path) -> str:
         head = b""  # reading it as text says what is wrong
     if head.startswith((HDF5_MAGIC, TEXT_MAGIC.encode())):
         return "transform"
-    if path.suffix.lower() == ".json":
+    if is_json(path):
         document = read_json(path, "a pose file")
         return "poses" if isinstance(document, dict) and document.get("format") == FORMAT else "matrices"
     lines = [line.strip() for line in read_text(path, "a pose file").split("\n")]

@@ -35,7 +35,7 @@ def read_matrices(path: Path) -> list[MatrixPose]:
     """Read projection matrices from text or JSON.
 
     Args:
-        path: The file; JSON if its name ends in .json.
+        path: The file; JSON if its name ends in .json or it begins with a brace.
 
     Returns:
         One pose a matrix, in the order of the file.
@@ -44,7 +44,12 @@ def read_matrices(path: Path) -> list[MatrixPose]:
         InputError: The file cannot be read, or a matrix is wrong; names the line or the view.
     """
     path = Path(path)
-    return _from_json(path) if path.suffix.lower() == ".json" else _from_text(path)
+    return _from_json(path) if is_json(path) else _from_text(path)
+
+
+def is_json(path: Path) -> bool:
+    """Tell whether a file is to be read as JSON, by its name or its first character."""
+    return path.suffix.lower() == ".json" or read_text(path, _CHOOSE).lstrip().startswith("{")
 
 
 def _from_text(path: Path) -> list[MatrixPose]:
