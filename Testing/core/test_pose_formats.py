@@ -231,6 +231,29 @@ def test_a_mayacam_1_without_a_size_is_1024(tmp_path):
     assert pose.matrix[1] @ [0, 0, 0, 1] / (pose.matrix[2] @ [0, 0, 0, 1]) == pytest.approx(1024 - 120)
 
 
+@given(VIEWS.map(_square))
+@settings(max_examples=30, deadline=None)
+def test_mayacam_1_as_xmalab_derives_it_from_opencvs_camera(tmp_path_factory, view):
+    """XMALab reverses x and z of the camera, inverts, takes the angles from the rows with two of its signs, and counts rows from below."""
+    rotation, translation = np.linalg.inv(view.lps_from_camera)[:3, :3], np.linalg.inv(view.lps_from_camera)[:3, 3]
+    reversed_axes = np.diag([-1.0, 1.0, -1.0])
+    turned = np.linalg.inv(reversed_axes @ rotation)
+    place = -turned @ reversed_axes @ translation
+    angles = np.degrees([
+        np.arctan2(-turned[2, 1], turned[2, 2]),
+        np.arctan2(turned[2, 0], np.hypot(turned[2, 1], turned[2, 2])),
+        np.arctan2(-turned[1, 0], -turned[0, 0]),
+    ])  # fmt: skip
+    column, row = view.principal_point_px
+    focal = -np.diag(view.intrinsics_px)[:2].mean()
+    principal = [column + 1, (view.size_px[1] - 1) - row + 1, focal]
+    rows = [place, angles, [0, 0, 0], principal, [0.1, *view.size_px]]
+    path = tmp_path_factory.mktemp("xmalab") / "camera.csv"
+    path.write_text("\n".join(",".join(map(repr, map(float, line))) for line in rows))
+    (pose,) = read_mayacam(path)
+    _same(pose.view(Detector(view.size_px, tuple(view.pixel_pitch_mm)), np.eye(4)), view, atol=1e-6)
+
+
 RTK_XML = """<?xml version="1.0"?>
 <!DOCTYPE RTKGEOMETRY>
 <RTKThreeDCircularGeometry version="3">
