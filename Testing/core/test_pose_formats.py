@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import astuple, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.spatial.transform import Rotation
+from pose_file_scenes import (
+    IMAGE,
+    KNOWN,
+    PHANTOM,
+    PIXEL,
+    POINT,
+    SIZE,
+    VIEWS,
+    case_images_of,
+    check_same,
+    import_text,
+    make_view,
+    posed_images,
+    square_pixels,
+)
 
 from IntraopReconLib.core.calibration.correspondence import Beads
 from IntraopReconLib.core.calibration.fiducials import read_fiducials
 from IntraopReconLib.core.calibration.formats.file_pose import Detector, oriented
 from IntraopReconLib.core.calibration.formats.itk_transform import read_transform
 from IntraopReconLib.core.calibration.formats.mayacam import read_mayacam
-from IntraopReconLib.core.calibration.formats.rtk_xml import read_rtk, rtk_text
-from IntraopReconLib.core.calibration.pose_formats import CaseImage, export_poses, import_poses, unseen_beads
+from IntraopReconLib.core.calibration.pose_formats import export_poses, import_poses, unseen_beads
 from IntraopReconLib.core.calibration.poses import PosedImage, write_poses
-from IntraopReconLib.core.calibration_config import PoseFileSettings
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.frames import LPS_FROM_RAS
-from SparseAnatomyLib.geometry import XrayView
-from SparseAnatomyLib.rtk_geometry import RtkProjection
 
 FORMATS = {
     "matrices": "poses.txt",
@@ -35,99 +43,37 @@ FORMATS = {
     "mayacam": "maya",
     "mayacam1": "maya1",
 }
-PHANTOM = np.array([[0.0, 0, 0], [30, -20, 10], [-15, 40, 25], [5, 12, -60], [70, 3, 3]])  # no symmetry, no mirror plane
-VECTORS = ("source_lps_mm", "detector_origin_lps_mm", "column_step_lps_mm", "row_step_lps_mm")
-
-
-def _view(direction: np.ndarray, roll_deg: float, pitch: tuple[float, float], offset_mm: np.ndarray, distance_mm: float) -> XrayView:
-    """Return a view along a direction [3] with an off-center principal point and rectangular pixels."""
-    z = direction / np.linalg.norm(direction)
-    x = np.cross([0.3, -0.2, 1.0], z)
-    frame = np.stack([x / np.linalg.norm(x), np.cross(z, x / np.linalg.norm(x)), z])
-    u, v, w = Rotation.from_rotvec(z * math.radians(roll_deg)).apply(frame)
-    source = offset_mm - distance_mm * w
-    middle = source + (distance_mm + 420) * w + 11 * u - 23 * v
-    size = (300, 200)
-    return XrayView(source, middle - u * pitch[0] * 149.5 - v * pitch[1] * 99.5, u * pitch[0], v * pitch[1], size)
-
-
-DIRECTIONS = st.tuples(*[st.floats(-1, 1)] * 3).filter(lambda d: np.linalg.norm(np.cross([0.3, -0.2, 1.0], d)) > 0.1 < np.linalg.norm(d))
-VIEWS = st.builds(
-    _view,
-    DIRECTIONS.map(np.array),
-    st.floats(-180, 180),
-    st.tuples(st.floats(0.2, 1.5), st.floats(0.2, 1.5)).filter(lambda p: abs(p[0] / p[1] - 1) > 1e-3),
-    st.tuples(*[st.floats(-40, 40)] * 3).map(np.array),
-    st.floats(450, 800),
-)
-
-
-def _posed(views: list[XrayView]) -> list[PosedImage]:
-    return [PosedImage(f"xrays/shot_{number:02d}.dcm", view) for number, view in enumerate(views)]
-
-
-def _images(posed: list[PosedImage]) -> list[CaseImage]:
-    return [
-        CaseImage(one.image, one.frame, Detector(one.size_px, tuple(one.view.pixel_pitch_mm), one.view.source_to_detector_mm))
-        for one in posed
-    ]
-
-
-def _same(a: XrayView, b: XrayView, atol: float = 1e-7) -> None:
-    for name in VECTORS:
-        np.testing.assert_allclose(getattr(a, name), getattr(b, name), atol=atol, err_msg=name)
-    assert a.size_px == b.size_px
-    np.testing.assert_allclose(a.project(PHANTOM), b.project(PHANTOM), atol=1e-5)
-
-
-def _square(view: XrayView) -> XrayView:
-    return replace(view, row_step_lps_mm=view.row_step_lps_mm * view.pixel_pitch_mm[0] / view.pixel_pitch_mm[1])
 
 
 @pytest.mark.parametrize("format", FORMATS)
 @given(views=st.lists(VIEWS, min_size=2, max_size=4))
 @settings(max_examples=25, deadline=None)
 def test_what_is_written_is_read_back(tmp_path_factory, format, views):
-    posed = _posed([_square(view) if format == "mayacam1" else view for view in views])
+    posed = posed_images([square_pixels(view) if format == "mayacam1" else view for view in views])
     path = tmp_path_factory.mktemp(format) / FORMATS[format]
     written = export_poses(posed, path, format)
     assert all(file.is_file() for file in written)
-    for before, after in zip(posed, import_poses(path, _images(posed)), strict=True):
+    for before, after in zip(posed, import_poses(path, case_images_of(posed)), strict=True):
         assert (after.image, after.frame) == (before.image, before.frame)
-        _same(after.view, before.view)
+        check_same(after.view, before.view)
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_files_of_one_camera_each_and_named_views_find_their_image(tmp_path, format):
-    views = [_square(_view(np.array(d), 10, (0.5, 0.7), np.zeros(3), 600)) for d in ([1, 0, 0], [0.2, 1, 0.1], [1, 1, 0.3])]
+    views = [square_pixels(make_view(np.array(d), 10, (0.5, 0.7), np.zeros(3), 600)) for d in ([1, 0, 0], [0.2, 1, 0.1], [1, 1, 0.3])]
     posed = [PosedImage("xrays/b.dcm", views[0], 4), PosedImage("xrays/b.dcm", views[1], 11), PosedImage("xrays/a.dcm", views[2])]
     path = tmp_path / FORMATS[format]
     export_poses(posed, path, format)
-    images = _images(posed)
+    images = case_images_of(posed)
     if format in ("matrices", "rtk"):  # by order
         images = [images[2], images[0], images[1]]
         found = import_poses(path, images)
-        _same(found[0].view, views[0])
+        check_same(found[0].view, views[0])
         return
     found = import_poses(path, [images[2], images[0], images[1]])
     assert [(one.image, one.frame) for one in found] == [("xrays/a.dcm", 0), ("xrays/b.dcm", 4), ("xrays/b.dcm", 11)]
-    _same(found[0].view, views[2])
-    _same(found[2].view, views[1])
-
-
-# Known values: a camera 600 mm before the patient (LPS: anterior is -y), the detector 400 mm behind, looking along +y, rows towards the
-# feet. 1000 mm and 0.5 mm pixels make 2000 px of focal length; the principal point is (100, 80) of 300 × 200.
-# A point 60 mm to the left, 30 mm up, at the isocenter's depth lies at column 100 + 2000 · 60 / 600 = 300, row 80 - 2000 · 30 / 600 = -20.
-POINT = np.array([60.0, 0.0, 30.0])
-PIXEL = np.array([300.0, -20.0])
-SIZE = (300, 200)
-KNOWN = XrayView([0, -600, 0], [-50, 400, 40], [0.5, 0, 0], [0, 0, -0.5], SIZE)
-IMAGE = [CaseImage("xrays/one.dcm", 0, Detector(SIZE, (0.5, 0.5), 1000.0))]
-
-
-def _import(folder: Path, name: str, text: str, images: list[CaseImage] = IMAGE, **stated: object) -> list[XrayView]:
-    (folder / name).write_text(text, encoding="utf-8")
-    return [one.view for one in import_poses(folder / name, images, PoseFileSettings(**stated))]
+    check_same(found[0].view, views[2])
+    check_same(found[2].view, views[1])
 
 
 def test_the_known_view_is_as_worked_out():
@@ -148,18 +94,18 @@ MATRIX = "2000 100 0 60000\n0 80 -2000 48000\n0 1 0 600\n"
     ],
 )
 def test_known_matrix(tmp_path, text):
-    (view,) = _import(tmp_path, "poses.txt", text)
+    (view,) = import_text(tmp_path, "poses.txt", text)
     np.testing.assert_allclose(view.project(POINT), PIXEL)
-    _same(view, KNOWN)
+    check_same(view, KNOWN)
 
 
 @pytest.mark.parametrize("wrap", [lambda m: [m], lambda m: {"matrices": [m]}, lambda m: {"views": [{"matrix": m, "size_px": [300, 200]}]}])
 def test_known_matrix_in_json(tmp_path, wrap):
     matrix = [[float(word) for word in line.split()] for line in MATRIX.splitlines()]
-    (view,) = _import(tmp_path, "poses.json", json.dumps(wrap(matrix)))
-    _same(view, KNOWN)
-    (view,) = _import(tmp_path, "poses", json.dumps(wrap(matrix)))  # a bare list also reads as text, brackets being no more than blanks
-    _same(view, KNOWN)
+    (view,) = import_text(tmp_path, "poses.json", json.dumps(wrap(matrix)))
+    check_same(view, KNOWN)
+    (view,) = import_text(tmp_path, "poses", json.dumps(wrap(matrix)))  # a bare list also reads as text, brackets being no more than blanks
+    check_same(view, KNOWN)
 
 
 def test_ras_centimeters_and_rows_from_the_bottom(tmp_path):
@@ -167,10 +113,10 @@ def test_ras_centimeters_and_rows_from_the_bottom(tmp_path):
     flip = np.array([[1, 0, 0], [0, -1, 199.0], [0, 0, 1]])
     matrix = flip @ np.array([[float(word) for word in line.split()] for line in MATRIX.splitlines()]) @ ras_cm
     text = "\n".join(" ".join(map(str, row)) for row in matrix)
-    (view,) = _import(tmp_path, "poses.txt", text, coordinate_system="RAS", unit="cm", rows_up=True)
-    _same(view, KNOWN)
+    (view,) = import_text(tmp_path, "poses.txt", text, coordinate_system="RAS", unit="cm", rows_up=True)
+    check_same(view, KNOWN)
     with pytest.raises(InputError, match="mirrored") as caught:
-        _import(tmp_path, "poses.txt", text, coordinate_system="RAS", unit="cm")
+        import_text(tmp_path, "poses.txt", text, coordinate_system="RAS", unit="cm")
     assert "--rows-up" in caught.value.remedy
 
 
@@ -199,9 +145,9 @@ MAYACAM_1 = "0,-600,0\n90,0,0\n24.5,-10,-1000\n101,120,-2000\n0.5,300,200\n"
 
 @pytest.mark.parametrize("text", [MAYACAM_2, MAYACAM_2.replace("\n", "\r\n"), MAYACAM_1])
 def test_known_mayacam(tmp_path, text):
-    (view,) = _import(tmp_path, "camera.txt", text)
+    (view,) = import_text(tmp_path, "camera.txt", text)
     np.testing.assert_allclose(view.project(POINT), PIXEL)
-    _same(view, KNOWN)
+    check_same(view, KNOWN)
 
 
 def test_maya_turns_about_its_own_z_then_y_then_x(tmp_path):
@@ -231,7 +177,7 @@ def test_a_mayacam_1_without_a_size_is_1024(tmp_path):
     assert pose.matrix[1] @ [0, 0, 0, 1] / (pose.matrix[2] @ [0, 0, 0, 1]) == pytest.approx(1024 - 120)
 
 
-@given(VIEWS.map(_square))
+@given(VIEWS.map(square_pixels))
 @settings(max_examples=30, deadline=None)
 def test_mayacam_1_as_xmalab_derives_it_from_opencvs_camera(tmp_path_factory, view):
     """XMALab reverses x and z of the camera, inverts, takes the angles from the rows with two of its signs, and counts rows from below."""
@@ -251,46 +197,7 @@ def test_mayacam_1_as_xmalab_derives_it_from_opencvs_camera(tmp_path_factory, vi
     path = tmp_path_factory.mktemp("xmalab") / "camera.csv"
     path.write_text("\n".join(",".join(map(repr, map(float, line))) for line in rows))
     (pose,) = read_mayacam(path)
-    _same(pose.view(Detector(view.size_px, tuple(view.pixel_pitch_mm)), np.eye(4)), view, atol=1e-6)
-
-
-RTK_XML = """<?xml version="1.0"?>
-<!DOCTYPE RTKGEOMETRY>
-<RTKThreeDCircularGeometry version="3">
-    <SourceToIsocenterDistance>600</SourceToIsocenterDistance>
-    <SourceToDetectorDistance>1000</SourceToDetectorDistance>
-    <ProjectionOffsetX>3</ProjectionOffsetX>
-  <Projection>
-    <GantryAngle>90</GantryAngle>
-    <Matrix>
-      3 0 1000 -1800
-      0 -1000 0 0
-      1 0 0 -600
-    </Matrix>
-  </Projection>
-  <Projection><GantryAngle>0</GantryAngle></Projection>
-</RTKThreeDCircularGeometry>
-"""
-
-
-def test_known_rtk_geometry(tmp_path):
-    """RTK: at gantry 0 the source is on +z, at 90 on +x; v runs along y; rows counted along v are mirrored, hence from the bottom."""
-    images = [replace(IMAGE[0], image=f"{n}.dcm") for n in range(2)]
-    side, front = _import(tmp_path, "geometry.xml", RTK_XML.replace("3 0 1000 -1800", "-3 0 1000 1800"), images, rows_up=True)
-    np.testing.assert_allclose(front.source_lps_mm, [0, 0, 600])
-    np.testing.assert_allclose(side.source_lps_mm, [600, 0, 0], atol=1e-9)
-    # The point (60, 0, 0) of the front view: u = 60 · 1000 / 600 = 100 on the detector, whose coordinates are zero at u = 3: 97 mm, 194 px
-    # from the middle (149.5, 99.5). The point (0, 30, 0): v = 50 mm, 100 px towards the image's top.
-    np.testing.assert_allclose(front.project([[60, 0, 0], [0, 30, 0]]), [[149.5 + 194, 99.5], [149.5 - 6, 99.5 - 100]])
-    # From the side, z to the front of the source is u to the left: u = -z · 1000 / 600.
-    np.testing.assert_allclose(side.project([[0, 0, 30]]), [[149.5 - 100 - 6, 99.5]])
-
-
-def test_rtk_needs_the_origin_of_uncentered_images(tmp_path):
-    images = [replace(IMAGE[0], image=f"{n}.dcm") for n in range(2)]
-    text = RTK_XML.replace("3 0 1000 -1800", "-3 0 1000 1800")
-    _, front = _import(tmp_path, "geometry.xml", text, images, rows_up=True, first_pixel_mm=(0.0, 0.0))
-    np.testing.assert_allclose(front.project([60, 30, 0]), [194, 199 - 100])
+    check_same(pose.view(Detector(view.size_px, tuple(view.pixel_pitch_mm)), np.eye(4)), view, atol=1e-6)
 
 
 def test_known_slicer_transform(tmp_path):
@@ -300,9 +207,9 @@ def test_known_slicer_transform(tmp_path):
     (tmp_path / "camera.json").write_text(
         json.dumps({"source_to_detector_mm": 1000, "pixel_pitch_mm": 0.5, "principal_point_px": [100, 80]})
     )
-    (view,) = _import(tmp_path, "camera.tfm", text)
+    (view,) = import_text(tmp_path, "camera.tfm", text)
     np.testing.assert_allclose(view.project(POINT), PIXEL)
-    _same(view, KNOWN)
+    check_same(view, KNOWN)
 
 
 def test_slicer_itself_shows_the_camera_where_the_transform_puts_it(tmp_path):
@@ -313,7 +220,7 @@ def test_slicer_itself_shows_the_camera_where_the_transform_puts_it(tmp_path):
 
         path = tmp_path / f"one.{suffix}"
         write_transform(path, posed[0])
-        _same(read_transform(path)[0].view(Detector(SIZE), np.eye(4)), KNOWN)
+        check_same(read_transform(path)[0].view(Detector(SIZE), np.eye(4)), KNOWN)
         scene, node, storage = slicer.vtkMRMLScene(), slicer.vtkMRMLLinearTransformNode(), slicer.vtkMRMLTransformStorageNode()
         scene.AddNode(node)
         scene.AddNode(storage)
@@ -326,7 +233,7 @@ def test_slicer_itself_shows_the_camera_where_the_transform_puts_it(tmp_path):
         storage.SetFileName(str(tmp_path / f"again.{suffix}"))
         assert storage.WriteData(node)
         path.with_suffix(".json").replace(tmp_path / "again.json")
-        _same(read_transform(tmp_path / f"again.{suffix}")[0].view(Detector(SIZE), np.eye(4)), KNOWN)
+        check_same(read_transform(tmp_path / f"again.{suffix}")[0].view(Detector(SIZE), np.eye(4)), KNOWN)
 
 
 @given(st.lists(VIEWS, min_size=2, max_size=5), st.lists(st.floats(0.001, 1000) | st.floats(-1000, -0.001), min_size=5, max_size=5))
@@ -360,8 +267,8 @@ def test_images_that_the_file_names_are_found_or_missed(tmp_path, stated, said):
         return
     first, second = import_poses(tmp_path / "p.json", images)
     assert (first.image, second.image) == ("xrays/a.dcm", "xrays/b.dcm")
-    _same(first.view, other)
-    _same(second.view, KNOWN)
+    check_same(first.view, other)
+    check_same(second.view, KNOWN)
 
 
 def test_our_own_file_comes_through_the_same_door(tmp_path):
@@ -381,38 +288,3 @@ def test_beads_that_no_view_shows_are_noticed():
     assert unseen_beads(posed, Beads(PHANTOM / 10)) == []
     (sentence,) = unseen_beads(posed, Beads(PHANTOM + [0, 0, 900]))
     assert "xrays/one.dcm" in sentence
-
-
-@pytest.fixture(scope="module")
-def rtk():
-    """RTK's Python module."""
-    pytest.importorskip("itk", reason="needs itk-rtk")
-    try:
-        from itk import RTK
-    except ImportError:
-        pytest.skip("needs itk-rtk")
-    return RTK
-
-
-@pytest.mark.filterwarnings("ignore:builtin type .*wig:DeprecationWarning")
-@given(views=st.lists(VIEWS, min_size=1, max_size=3))
-@settings(max_examples=15, deadline=None)
-def test_rtk_reads_what_is_written_and_the_other_way_round(rtk, tmp_path_factory, views):
-    folder = tmp_path_factory.mktemp("rtk")
-    (folder / "ours.xml").write_text(rtk_text(_posed(views)))
-    geometry = rtk.read_geometry(str(folder / "ours.xml"))  # it compares the matrix with the parameters
-    rtk.write_geometry(geometry, str(folder / "rtk.xml"))
-    for view, pose in zip(views, read_rtk(folder / "rtk.xml"), strict=True):
-        _same(pose.view(Detector(view.size_px, tuple(view.pixel_pitch_mm)), np.eye(4)), view, atol=1e-5)
-
-
-@pytest.mark.filterwarnings("ignore:builtin type .*wig:DeprecationWarning")
-def test_what_rtk_itself_writes(rtk, tmp_path):
-    geometry = rtk.ThreeDCircularProjectionGeometry.New()
-    projections = [RtkProjection(600, 1000, 0.3, 1, 2, 0.1, 0.2, 3, 4), RtkProjection(600, 1000, 0.9, 1, 2, 0.1, 0.2, 3, 4)]
-    for projection in projections:
-        geometry.AddProjectionInRadians(*astuple(projection))
-    geometry.SetCollimationOfLastProjection(10, 20, 30, 40)
-    rtk.write_geometry(geometry, str(tmp_path / "rtk.xml"))
-    for pose, projection in zip(read_rtk(tmp_path / "rtk.xml"), projections, strict=True):
-        np.testing.assert_allclose(astuple(pose.projection), astuple(projection), atol=1e-9)
