@@ -328,7 +328,6 @@ def test_files_that_are_no_volume(tmp_path):
     ("changes", "message"),
     [
         ({"realistic": True}, "--realistic.*not available yet"),
-        ({"beads": True}, "--beads.*not available yet"),
         ({"views": 0}, "views"),
         ({"size_px": 0}, "size"),
         ({"seed": -1}, "seed"),
