@@ -45,8 +45,12 @@ def bead_intensity(camera_from_lps: np.ndarray, jig: Beads, seed: int = 0) -> np
     return np.clip(AIR * np.exp(-image), 1, 65_000).astype(np.uint16)
 
 
-def write_bead_xray(folder: Path, number: int, camera_from_lps: np.ndarray, jig: Beads = JIG) -> Path:
-    """Write one X-ray of the jig as `xrays/view_00N.dcm`."""
+def write_bead_xray(
+    folder: Path, number: int, camera_from_lps: np.ndarray | None = None, jig: Beads = JIG, intensity: np.ndarray | None = None
+) -> Path:
+    """Write one X-ray of the jig, or these stored values, as `xrays/view_00N.dcm`."""
     path = folder / "xrays" / f"view_{number:03d}.dcm"
-    write_xray(path, bead_intensity(camera_from_lps, jig, number), CAMERA.view(camera_from_lps), SERIES, number + 1)
+    camera_from_lps = pose(jig=jig) if camera_from_lps is None else camera_from_lps
+    stored = bead_intensity(camera_from_lps, jig, number) if intensity is None else intensity
+    write_xray(path, stored, CAMERA.view(camera_from_lps), SERIES, number + 1)
     return path

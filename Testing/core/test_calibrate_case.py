@@ -11,20 +11,24 @@ import numpy as np
 import pytest
 from bead_scenes import pose, volume_jig
 from calibrate_scenes import AIR, ANGLES, CAMERA, JIG, SERIES, bead_intensity, make_bead_case, write_bead_xray
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from IntraopReconLib.core.calibrate_case import CalibrationFiles, CaseCalibration, calibrate_case
 from IntraopReconLib.core.calibration.calibration_file import read_record
 from IntraopReconLib.core.calibration.correspondence import Beads
-from IntraopReconLib.core.calibration.fiducials import read_fiducials, write_fiducials
+from IntraopReconLib.core.calibration.fiducials import write_fiducials
 from IntraopReconLib.core.calibration.poses import PosedImage, read_poses, write_poses
 from IntraopReconLib.core.case import load_case
 from IntraopReconLib.core.xrays.dicom_writer import write_xray
-from SparseAnatomyLib.errors import InputError
+from IntraopReconLib.worker import __main__ as worker
+from SparseAnatomyLib.errors import Cancelled, InputError
 from SparseAnatomyLib.geometry import XrayView
+from SparseAnatomyLib.protocol import Request, Warn
+from SparseAnatomyLib.worker import Job
 
 VIEW_2 = "xrays/view_002.dcm"
-BELT = replace(volume_jig(seed=2, count=18, extent_mm=(120.0, 14.0, 80.0)), kind=None)
 
 
 @pytest.fixture(scope="module")
@@ -284,47 +288,6 @@ def test_a_jig_described_in_another_frame_is_found_against_the_positioner(case):
     assert calibrate_case(case).grades["green"] == 3
 
 
-def _unknown_case(folder: Path) -> float:
-    """Write X-rays of a jig without its coordinates; return the longest distance between two of its beads."""
-    make_bead_case(folder, BELT, ((0, 0, 0), (15, 0, 2), (30, 0, 4), (0, 15, 6), (0, 30, 8)))
-    (folder / "fiducials.mrk.json").unlink()
-    return float(np.linalg.norm(BELT.position_lps_mm[:, None] - BELT.position_lps_mm, axis=-1).max())
-
-
-def test_unknown_beads_are_found_with_one_known_distance(tmp_path):
-    case = tmp_path / "belt"
-    longest_mm = _unknown_case(case)
-    with pytest.raises(InputError, match=r"no fiducials\.mrk\.json") as caught:
-        calibrate_case(case)
-    assert "--known-distance" in caught.value.remedy
-    result = calibrate_case(case, CalibrationFiles(known_distance_mm=longest_mm))
-    assert (result.grades["red"], result.without_pose) == (0, 0)
-    assert any("rest on" in warning for warning in result.warnings)
-    found = read_fiducials(result.paths["fiducials"]).position_lps_mm
-    among, truly = (np.sort(np.linalg.norm(one[:, None] - one, axis=-1).ravel()) for one in (found, BELT.position_lps_mm))
-    np.testing.assert_allclose(among, truly, atol=1.5)
-    written = (case / "fiducials.mrk.json").read_bytes()
-    again = calibrate_case(case, CalibrationFiles(known_distance_mm=50.0))  # beads that are there are used and never overwritten
-    assert again.grades["red"] == 0
-    assert (case / "fiducials.mrk.json").read_bytes() == written
-
-
-def test_unknown_beads_that_are_not_sure_are_refused(case):
-    (case / "fiducials.mrk.json").unlink()
-    with pytest.raises(InputError, match="with certainty|No arrangement of beads") as caught:
-        calibrate_case(case, CalibrationFiles(known_distance_mm=160.0))  # beads in a volume, X-rays 40 degrees apart
-    assert "Add X-rays" in caught.value.remedy or "add X-rays" in caught.value.remedy
-    assert not (case / "fiducials.mrk.json").exists()
-
-
-@pytest.mark.parametrize(("known_mm", "words"), [(700.0, "behind the detector"), (0.1, "no distance between two beads")])
-def test_an_impossible_known_distance_is_told(tmp_path, known_mm, words):
-    case = tmp_path / "belt"
-    _unknown_case(case)
-    with pytest.raises(InputError, match=words):
-        calibrate_case(case, CalibrationFiles(known_distance_mm=known_mm))
-
-
 def test_folders_and_earlier_poses_that_will_not_do(tmp_path, case):
     with pytest.raises(InputError, match="absent does not exist"):
         calibrate_case(tmp_path / "absent")
@@ -339,6 +302,20 @@ def test_folders_and_earlier_poses_that_will_not_do(tmp_path, case):
     assert len(read_poses(case / "poses.json")) == 1
 
 
+def test_the_worker_answers_with_files_and_warnings(case):
+    _keep(case, 2)
+    write_bead_xray(case, 1, intensity=np.full((240, 256), 65_535, np.uint16))
+    events = []
+    job = Job(Request("1", "calibrate", {"case": str(case), "fiducials": str(case / "fiducials.mrk.json")}), events.append)
+    paths = worker.calibrate(job)
+    assert set(paths) == {"poses", "report_json", "report_html"}
+    assert all(path.is_file() for path in paths.values())
+    assert any(isinstance(event, Warn) and "view_001.dcm is saturated" in event.message for event in events)
+    job.cancelled.set()
+    with pytest.raises(Cancelled):
+        worker.calibrate(job)
+
+
 def test_pictures_of_an_earlier_calibration_go_and_other_files_stay(case):
     _keep(case, 2)
     calibrate_case(case)
@@ -351,3 +328,24 @@ def test_pictures_of_an_earlier_calibration_go_and_other_files_stay(case):
         "mine.png",
         "view_000.png",
     ]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["image", "frame", "sha256", "beads", "center_px"]), inner),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(views=JSON, bead=JSON)
+def test_any_record_is_read_or_refused_in_a_sentence(tmp_path, views, bead):
+    folder = tmp_path / "calibration"
+    folder.mkdir(exist_ok=True)
+    entry = {"image": "a", "frame": 0, "sha256": "0", "beads": [{"center_px": bead, "radius_px": bead}]}
+    for content in (views, [entry]):
+        (folder / "calibration.json").write_text(json.dumps({"format": "SparseAnatomy calibration", "version": 1, "views": content}))
+        try:
+            read_record(tmp_path)
+        except InputError as error:
+            assert error.remedy

@@ -12,7 +12,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from calibrate_scenes import make_bead_case, write_bead_xray
 from tiny_case import fake_reconstruction, make_tiny_case, write_ball_ct
 
 from IntraopReconLib import cli, demo
@@ -23,7 +25,7 @@ LIBRARY = Path(cli.__file__).parents[1]
 FLAGS = {
     "demo": ["--out", "--case"],
     "simulate": ["--out", "--views", "--seed", "--size", "--realistic", "--beads"],
-    "calibrate": ["--fiducials", "--intrinsics"],
+    "calibrate": ["--fiducials", "--intrinsics", "--distortion", "--known-distance"],
     "import-poses": ["--intrinsics", "--coordinate-system", "--unit", "--rows-up", "--first-pixel"],
     "export-poses": ["--out", "--format"],
     "standardize": ["--out"],
@@ -91,7 +93,7 @@ def test_arguments_that_make_no_sense_are_bad_input(capsys, arguments):
     assert code == 2 and out + err
 
 
-@pytest.mark.parametrize("arguments", [["calibrate", "case"], ["standardize", "case", "--out", "case2"]])
+@pytest.mark.parametrize("arguments", [["standardize", "case", "--out", "case2"]])
 def test_what_comes_later_says_so(capsys, arguments):
     code, _, err = run(capsys, *arguments)
     assert code == 2 and "not part of this version yet" in err
@@ -141,6 +143,21 @@ def test_simulate_then_read_the_case(capsys, tmp_path):
     code, out, _ = run(capsys, "simulate", tmp_path / "ct.nrrd", "--out", tmp_path / "case", "--views", 3, "--size", 40, "--seed", 5)
     assert code == 0 and str(tmp_path / "case") in out
     assert len(json.loads((tmp_path / "case" / "poses.json").read_text())["views"]) == 3
+
+
+def test_calibrate_says_how_many_of_which_grade_and_names_what_is_wrong(capsys, tmp_path):
+    make_bead_case(tmp_path / "knee", angles=((0, 0, 0), (40, 10, 5)))
+    saturated = next((tmp_path / "knee" / "xrays").glob("view_001.dcm"))
+    write_bead_xray(tmp_path / "knee", 1, intensity=np.full((240, 256), 65_535, np.uint16))
+    code, out, err = run(capsys, "calibrate", tmp_path / "knee")
+    assert code == 0
+    assert "X-rays: 1 green, 0 amber, 1 red (1 without a pose)." in out
+    assert str(tmp_path / "knee" / "calibration" / "calibration.html") in out
+    assert f"Warning: xrays/{saturated.name} is saturated almost everywhere." in err
+    code, out, err = run(capsys, "calibrate", tmp_path / "knee", "--fiducials", tmp_path / "absent.mrk.json")
+    assert (code, out) == (2, "") and "absent.mrk.json" in err
+    code, _, err = run(capsys, "calibrate", tmp_path / "knee", "--intrinsics", tmp_path / "knee" / "poses.json")
+    assert code == 2 and "poses.json" in err
 
 
 def test_reconstruct_hands_every_flag_on(capsys, monkeypatch, case, tmp_path):

@@ -139,3 +139,11 @@ def test_a_damaged_checkpoint_costs_time_and_no_more(host, case, tmp_path, conte
         path.write_bytes(content)
     answer = host.wait(host.reconstruct(case, tmp_path / "out"))
     assert damaged and answer["event"] == "result", answer
+
+
+def test_a_calibration_without_beads_is_refused_with_a_remedy(host, case):
+    answer = host.wait(host.worker.request("calibrate", case=str(case)))
+    assert (answer["event"], answer["kind"]) == ("failure", "input")
+    assert "fiducials.mrk.json" in answer["message"]
+    answer = host.wait(host.worker.request("calibrate", case=str(case), known_distance_mm="far"))
+    assert (answer["event"], answer["kind"], answer["remedy"]) == ("failure", "input", "Give it in mm.")

@@ -16,7 +16,7 @@ ARROW_SHARE = 0.06  # of the image's width: how long the longest arrow is drawn
 MAGNIFICATIONS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 RING_MARGIN_SHARE = 0.006  # of the image's width, around a bead
 WINDOW_MARGIN_SHARE = 0.08  # of the image's width, around the beads: what the contrast is set for
-_WIDTH_IN, _DPI = 8.0, 110
+_WIDTH_IN, _ABOVE_IN, _BELOW_IN, _DPI = 8.0, 0.6, 0.4, 110
 
 
 def write_picture(path: Path, solved: SolvedShot, entry: Mapping[str, Any]) -> None:
@@ -34,9 +34,10 @@ def write_picture(path: Path, solved: SolvedShot, entry: Mapping[str, Any]) -> N
 
     rows, columns = solved.shot.radiograph.intensity.shape
     height = _WIDTH_IN * rows / columns
-    figure = Figure(figsize=(_WIDTH_IN, height + 0.95), dpi=_DPI, facecolor="white")
+    total = height + _BELOW_IN + _ABOVE_IN
+    figure = Figure(figsize=(_WIDTH_IN, total), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0.4 / (height + 0.95), 1, height / (height + 0.95)))
+    axes = figure.add_axes((0, _BELOW_IN / total, 1, height / total))
     axes.imshow(_shown(solved), cmap="gray", vmin=0, vmax=1, interpolation="nearest" if columns < 700 else "antialiased")
     axes.set_axis_off()
     margin, beads = RING_MARGIN_SHARE * columns, entry["beads"]
@@ -52,9 +53,12 @@ def write_picture(path: Path, solved: SolvedShot, entry: Mapping[str, Any]) -> N
     axes.set_ylim(rows - 0.5, -0.5)
     grade = entry["grade"]
     banner = {"facecolor": GRADE_COLORS[grade], "edgecolor": "none", "pad": 5}
-    top = 1 - 0.26 / (height + 0.95)
-    figure.text(0.012, top, grade.upper(), color="white", fontsize=11, weight="bold", va="center", bbox=banner)
-    figure.text(0.125, top, _fitted(headline(entry), 92), color="black", fontsize=10.5, va="center")
+    figure.text(0.012, 1 - 0.26 / total, grade.upper(), color="white", fontsize=11, weight="bold", va="center", bbox=banner)
+    figure.text(0.125, 1 - 0.21 / total, _fitted(headline(entry), 92), color="black", fontsize=10.5, va="center")
+    reason = entry["problems"][0]["message"] if entry["problems"] else ""
+    figure.text(
+        0.125, 1 - 0.43 / total, reason if len(reason) < 118 else reason[:116] + "…", color=GRADE_COLORS[grade], fontsize=8.5, va="center"
+    )
     marks = [("explained by the pose", MATCHED, "-"), ("not explained", UNEXPLAINED, "-"), ("expected, not detected", EXPECTED, ":")]
     handles = [Line2D([], [], color=color, ls=style, lw=1.6, label=label) for label, color, style in marks]
     if magnification:
