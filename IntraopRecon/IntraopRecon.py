@@ -71,6 +71,7 @@ def chooseSample(name: str) -> None:
         slicer.util.errorDisplay(str(error))
         return
     slicer.util.selectModule("IntraopRecon")
+    slicer.util.getModuleWidget("IntraopRecon").onSceneChanged()  # a panel that was open already is not entered again
 
 
 def _sampleResultFolder(name: str) -> Path:

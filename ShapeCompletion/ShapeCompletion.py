@@ -68,6 +68,7 @@ def chooseSample(path: Path) -> None:
         slicer.util.errorDisplay(str(error))
         return
     slicer.util.selectModule("ShapeCompletion")
+    slicer.util.getModuleWidget("ShapeCompletion").onSceneChanged()  # a panel that was open already is not entered again
 
 
 class ShapeCompletionLogic(ScriptedLoadableModuleLogic):

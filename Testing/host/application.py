@@ -172,6 +172,8 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
             self._is_entered = False
             self._python.exit()
 
+    isEntered = Property(bool, lambda self: self._is_entered)
+
     @invokable
     def setup(self) -> None:
         raise NotInSlicer("Slicer calls setup() itself.")

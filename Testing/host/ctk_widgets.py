@@ -1,6 +1,11 @@
-"""The widgets of CTK that panels use, with the properties, signals and slots of their headers."""
+"""The widgets of CTK that panels use, with the properties, signals and slots of their headers.
+
+Signals of a bool are declared with an object: emitting Signal(bool) loses a reference to True or False (PySide 6.12, Python 3.11).
+"""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 from PySide6.QtCore import Property, QSize, Qt, Signal
 from PySide6.QtGui import QPainter, QPaintEvent
@@ -30,18 +35,21 @@ from .wrapping import invokable
 class ctkCollapsibleButton(QAbstractButton):
     """A heading that hides and shows what is in it."""
 
-    contentsCollapsed = Signal(bool)
+    _contentsCollapsed = Signal(object)
+    SIGNALS: ClassVar[dict[str, str]] = {"contentsCollapsed(bool)": "_contentsCollapsed(PyObject)"}
     _MARGIN_PX = 6
 
     def __init__(self, *args) -> None:
-        text, parent = (args[0], args[1] if len(args) > 1 else None) if args and isinstance(args[0], str) else ("", args[0] if args else None)
+        text, parent = (
+            (args[0], args[1] if len(args) > 1 else None) if args and isinstance(args[0], str) else ("", args[0] if args else None)
+        )
         super().__init__(parent)
         self.setText(text)
         self._collapsed = False
         self.setCheckable(True)
         self.setChecked(True)
         self.setSizePolicy(QSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred))
-        self.setContentsMargins(0, self._head(), 0, 0)
+        self.setContentsMargins(0, self.head_px(), 0, 0)
         self.toggled.connect(lambda checked: self.setCollapsed(not checked))
 
     def isCollapsed(self) -> bool:
@@ -56,25 +64,25 @@ class ctkCollapsibleButton(QAbstractButton):
         for child in self.children():
             if isinstance(child, QWidget):
                 child.setVisible(not collapsed)
-        self.setMaximumHeight(self._head() if collapsed else 16777215)
+        self.setMaximumHeight(self.head_px() if collapsed else 16777215)
         self.updateGeometry()
-        self.contentsCollapsed.emit(collapsed)
+        self._contentsCollapsed.emit(collapsed)
 
     collapsed = Property(bool, isCollapsed, setCollapsed)
 
     def hitButton(self, position) -> bool:
-        return position.y() < self._head()
+        return position.y() < self.head_px()
 
     def sizeHint(self) -> QSize:
-        inner = self.layout().totalSizeHint() if self.layout() and not self._collapsed else QSize(0, self._head())
-        return QSize(max(inner.width(), self.fontMetrics().horizontalAdvance(self.text()) + 40), max(inner.height(), self._head()))
+        inner = self.layout().totalSizeHint() if self.layout() and not self._collapsed else QSize(0, self.head_px())
+        return QSize(max(inner.width(), self.fontMetrics().horizontalAdvance(self.text()) + 40), max(inner.height(), self.head_px()))
 
     minimumSizeHint = sizeHint
 
     def paintEvent(self, _event: QPaintEvent) -> None:
         painter, option = QPainter(self), QStyleOptionButton()
         option.initFrom(self)
-        option.rect.setHeight(self._head())
+        option.rect.setHeight(self.head_px())
         option.text = self.text()
         self.style().drawPrimitive(QStyle.PrimitiveElement.PE_PanelButtonCommand, option, painter, self)
         arrow = QStyle.PrimitiveElement.PE_IndicatorArrowRight if self._collapsed else QStyle.PrimitiveElement.PE_IndicatorArrowDown
@@ -83,7 +91,7 @@ class ctkCollapsibleButton(QAbstractButton):
         self.style().drawPrimitive(arrow, option, painter, self)
         painter.drawText(area.adjusted(area.height() + self._MARGIN_PX, 0, 0, 0), Qt.AlignmentFlag.AlignVCenter, self.text())
 
-    def _head(self) -> int:
+    def head_px(self) -> int:
         return self.fontMetrics().height() + 2 * self._MARGIN_PX
 
 
@@ -118,7 +126,8 @@ class ctkPathLineEdit(QWidget):
     Dirs, Files, Drives, NoSymLinks, AllEntries = 0x1, 0x2, 0x4, 0x8, 0x7
     Readable, Writable, Executable, Hidden, NoDotAndDotDot, NoDot, NoDotDot = 0x10, 0x20, 0x40, 0x100, 0x1000, 0x2000, 0x4000
     currentPathChanged = Signal(str)
-    validInputChanged = Signal(bool)
+    _validInputChanged = Signal(object)
+    SIGNALS: ClassVar[dict[str, str]] = {"validInputChanged(bool)": "_validInputChanged(PyObject)"}
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -146,7 +155,7 @@ class ctkPathLineEdit(QWidget):
         self.currentPathChanged.emit(text)
         if not self._was_valid:
             self._was_valid = True
-            self.validInputChanged.emit(True)
+            self._validInputChanged.emit(True)
 
     def _path(self) -> str:
         return self._line().text()
@@ -232,7 +241,8 @@ class ctkSliderWidget(QWidget):
 
     @invokable
     def setValue(self, value: float) -> None:
-        self._spin.setValue(value)
+        if value != self._spin.value():  # the spin box would otherwise write its text anew while the user types
+            self._spin.setValue(value)
 
     @invokable
     def setRange(self, minimum: float, maximum: float) -> None:

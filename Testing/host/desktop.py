@@ -19,7 +19,7 @@ from PySide6.QtWidgets import QApplication
 
 from SparseAnatomyLib.host.HeadlessScene import HeadlessScene
 
-from . import ctk_widgets, dialogs, mrml_widgets, signals
+from . import ctk_widgets, dialogs, segment_widgets, signals
 from .application import (
     qSlicerApplication,
     qSlicerMainWindow,
@@ -183,7 +183,7 @@ def _install(running: Desktop) -> None:
     for name, cls in stand_ins.items():
         if name.startswith("q"):
             setattr(slicer, name, wrapper_class(cls))
-    assert mrml_widgets.qMRMLWidget.__name__ in stand_ins
+    assert segment_widgets.qMRMLSegmentSelectorWidget.__name__ in stand_ins
 
 
 def _own_settings() -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from PySide6 import QtWidgets
-from PySide6.QtCore import QTimer
+from PySide6.QtCore import QCoreApplication, QEvent, QThread, QTimer
 from PySide6.QtWidgets import QDialog, QMessageBox
 
 
@@ -43,12 +43,23 @@ def run(dialog: QDialog) -> int:
         if answers.act is not None:
             answers.act(dialog)
         elif isinstance(dialog, QMessageBox) and dialog.buttons():
-            (dialog.defaultButton() or dialog.buttons()[0]).click()
+            (dialog.defaultButton() or _affirmative(dialog)).click()
         else:
             dialog.accept()
 
     QTimer.singleShot(0, dialog, answer)
-    return dialog.exec()
+    if QThread.currentThread().loopLevel():
+        return dialog.exec()
+    # Slicer's scripts run within its event loop, where deleteLater() waits for the end of exec(); a test's own code does not
+    QCoreApplication.removePostedEvents(dialog, QEvent.Type.DeferredDelete.value)
+    answered = dialog.exec()
+    dialog.deleteLater()
+    return answered
+
+
+def _affirmative(box: QMessageBox) -> QtWidgets.QAbstractButton:
+    roles = (QMessageBox.ButtonRole.AcceptRole, QMessageBox.ButtonRole.YesRole)
+    return next((button for button in box.buttons() if box.buttonRole(button) in roles), box.buttons()[0])
 
 
 def _answer_file(*_args) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-import traceback
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
@@ -29,7 +28,8 @@ def guarded():
         yield
     except Exception as error:
         errors.append(error)
-        traceback.print_exception(error, file=sys.stderr)
+        # not traceback's function: it parses Python, which Python 3.11 does not survive within a garbage collection
+        sys.__excepthook__(type(error), error, error.__traceback__)
 
 
 def forget() -> None:
@@ -101,7 +101,8 @@ class BoundSignal:
 
     def emit(self, *values: Any) -> None:
         name = _known(self._cpp, self._signature).split("(")[0]
-        getattr(self._cpp, name).emit(*[unwrap(value) for value in values])
+        plain = [int(value) if isinstance(value, bool) else unwrap(value) for value in values]  # see ctk_widgets on bools
+        getattr(self._cpp, name).emit(*plain)
 
     __call__ = emit
 

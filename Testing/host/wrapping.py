@@ -268,10 +268,12 @@ def _shell_class(cls: type) -> type:
 
 def _trampoline(cpp_class: type, name: str) -> Callable[..., Any]:
     def call(cpp: Any, *args: Any) -> Any:
-        if cpp.python_side is None:  # still under construction
+        try:
+            method = getattr(cpp.python_side, name)
+        except AttributeError:  # still under construction, or on its way out
             return getattr(cpp_class, name)(cpp, *args)
         with guarded():
-            return unwrap(getattr(cpp.python_side, name)(*[wrap(arg) for arg in args]))
+            return unwrap(method(*[wrap(arg) for arg in args]))
         return getattr(cpp_class, name)(cpp, *args)
 
     return call

@@ -1,0 +1,32 @@
+"""A running Slicer for the tests of panels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from Testing.host.desktop import Desktop, desktop
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCRIPTS = [REPOSITORY / name / f"{name}.py" for name in ("IntraopRecon", "ShapeCompletion")]
+
+
+@pytest.fixture(scope="module")
+def slicer_with_modules():
+    """Return a desktop with both modules, one for the tests of a file."""
+    with desktop() as running:
+        running.load(*SCRIPTS)
+        running.main_window.show()
+        yield running
+
+
+@pytest.fixture
+def running(slicer_with_modules: Desktop):
+    """Return that desktop with an empty scene; afterwards nothing must have been raised in a slot."""
+    yield slicer_with_modules
+    slicer_with_modules.answers.act = None
+    slicer_with_modules.answers.shown.clear()
+    slicer_with_modules.scene.Clear()
+    errors = list(slicer_with_modules.errors)
+    slicer_with_modules.errors.clear()
+    assert errors == []
