@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from IntraopReconLib.core.config import Device, Jig, Method, Orbit, Quality, ReconstructionConfig, SimulationConfig
+from IntraopReconLib.core.config import Device, Jig, Method, Orbit, Quality, ReconstructionConfig, RefinePoses, SimulationConfig
 from IntraopReconLib.pose_commands import ExportPoses, ImportPoses
 from SparseAnatomyLib.commandline import progress_bar, run_command
 from SparseAnatomyLib.errors import InputError
@@ -151,6 +151,8 @@ class Reconstruct:
     """Slicer ROI (.mrk.json) to reconstruct; by default what every X-ray sees."""
     seed: int = _RECONSTRUCTION.seed
     """Same seed, same result (on the same machine)."""
+    refine_poses: RefinePoses = _RECONSTRUCTION.refine_poses
+    """Move the X-rays' poses to where their images agree; auto does so with poses that `calibrate` measured."""
     no_standardize: bool = False
     """Take the X-rays as they are; this version always does."""
 
@@ -159,7 +161,9 @@ class Reconstruct:
         from IntraopReconLib.core.roi import read_region
 
         region = read_region(self.roi) if self.roi else None
-        config = ReconstructionConfig(self.method, self.quality, self.device, self.spacing, region, self.seed)
+        config = ReconstructionConfig(
+            self.method, self.quality, self.device, self.spacing, region, self.seed, refine_poses=self.refine_poses
+        )
         from IntraopReconLib.core.pipeline import reconstruct_case
         from SparseAnatomyLib.provenance import result_warnings
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -31,6 +31,7 @@ class Acquisition:
         attenuation: float32 [view, row, column]; smaller images are padded at the far borders.
         weights: 1 where the attenuation counts, 0 where it does not, float32 [view, row, column].
         withheld: Indices of the views that judge the reconstruction and do not enter it.
+        left_out: Indices of views that take no part at all, as they contradict the others.
     """
 
     lps_from_box: np.ndarray
@@ -39,11 +40,17 @@ class Acquisition:
     attenuation: np.ndarray
     weights: np.ndarray
     withheld: np.ndarray
+    left_out: np.ndarray = field(default_factory=lambda: np.empty(0, int))
+
+    @property
+    def used(self) -> np.ndarray:
+        """Indices of the views that take part."""
+        return np.setdiff1d(np.arange(len(self.geometries)), self.left_out)
 
     @property
     def training(self) -> np.ndarray:
         """Indices of the views that enter the reconstruction."""
-        return np.setdiff1d(np.arange(len(self.geometries)), self.withheld)
+        return np.setdiff1d(self.used, self.withheld)
 
     @cached_property
     def pixel_at_center_mm(self) -> float:
@@ -62,6 +69,13 @@ class Acquisition:
     def binning_for(self, spacing_mm: float) -> int:
         """Return the power of two by which images can be binned without losing what voxels of this pitch can show."""
         return 2 ** max(0, int(np.log2(max(1.0, spacing_mm / self.pixel_at_center_mm))))
+
+    def without(self, left_out: np.ndarray, seed: int) -> Acquisition:
+        """Return the acquisition in which some views, given by their indices, take no part; those withheld are drawn again if need be."""
+        withheld = self.withheld
+        if np.isin(withheld, left_out).any():
+            withheld = _drawn(np.setdiff1d(np.arange(len(self.geometries)), left_out), seed)
+        return replace(self, left_out=left_out, withheld=withheld)
 
     def binned(self, factor: int) -> Acquisition:
         """Return the acquisition with means over factor × factor pixels, those without weight left out."""
@@ -95,11 +109,16 @@ def prepare(views: Sequence[MeasuredView], region: Region, seed: int) -> Acquisi
         weights[index, :r, :c] = view.mask
         attenuation[index, :r, :c] = np.where(view.mask, view.attenuation, 0)
     geometries = [_resized(view.geometry.transformed(box_from_lps), attenuation.shape) for view in views]
-    withheld_count = min(MOST_WITHHELD, len(views) // VIEWS_PER_WITHHELD)
-    withheld = np.sort(np.random.default_rng(seed).permutation(len(views))[:withheld_count])
+    withheld = _drawn(np.arange(len(views)), seed)
     acquisition = Acquisition(lps_from_box, np.array(region.extent_mm, float), geometries, attenuation, weights, withheld)
     _check_region(acquisition)
     return acquisition
+
+
+def _drawn(views: np.ndarray, seed: int) -> np.ndarray:
+    """Return the indices of the views to withhold, drawn from those given."""
+    count = min(MOST_WITHHELD, len(views) // VIEWS_PER_WITHHELD)
+    return np.sort(np.random.default_rng(seed).permutation(views)[:count])
 
 
 def _check(views: Sequence[MeasuredView]) -> None:

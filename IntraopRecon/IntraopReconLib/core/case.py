@@ -75,7 +75,7 @@ def load_case(folder: Path) -> Case:
             cleaned += beads > 0
             warnings += stale
             used.add(f"{FOLDER}/{FILE}")
-        views.append(MeasuredView(radiograph.name, image.attenuation, image.mask, posed.view))
+        views.append(MeasuredView(radiograph.name, image.attenuation, image.mask, posed.view, _pose_sigma_mm(posed)))
         used.add(posed.image)
     if cleaned:
         warnings.append(f"Beads were taken out of {cleaned} X-ray{'s' if cleaned > 1 else ''}: what lay behind them does not count.")
@@ -99,6 +99,11 @@ def _without_beads(
     if record.distortion is not None:
         line_integrals, mask = record.distortion.corrected_image(line_integrals, mask)
     return replace(image, attenuation=line_integrals, mask=mask), len(recorded.beads), []
+
+
+def _pose_sigma_mm(posed: PosedImage) -> float | None:
+    """Return how far the pose may be off at the isocenter: the calibration's residual on the detector, which is as much again or more."""
+    return None if posed.reprojection_rms_px is None else posed.reprojection_rms_px * float(posed.view.pixel_pitch_mm.mean())
 
 
 def _radiographs(folder: Path, poses: list[PosedImage]) -> dict[tuple[str, int], Radiograph]:

@@ -141,10 +141,11 @@ class PoseSettings:
 
     Attributes:
         levels: Voxels along the longest edge of the region, and rounds: each a SART cycle, then a step of every view's pose.
+        least_spacing_mm: Voxels are never finer: those of the result will do.
         first_cycles: SART cycles before a level's first step.
         binning: Pixels are this many times as wide for the poses as for the volume: what is blurred alike finds together faster.
         relaxation, tv_mm: Of the SART cycles.
-        high_pass_mm: What varies more slowly over the image (truncation, scatter, the outside) says nothing about the pose; at the isocenter.
+        high_pass_mm: What varies more slowly over the image (truncation, scatter) says nothing about the pose; at the isocenter.
         correlation_mm: Residuals are errors of the volume more than noise, alike over about this distance: a square of that edge counts as
             one measurement.
         huber: Residuals above this many robust standard deviations count linearly.
@@ -156,6 +157,7 @@ class PoseSettings:
     """
 
     levels: tuple[tuple[int, int], ...] = ((32, 6), (64, 6), (96, 6))
+    least_spacing_mm: float = 1.5
     first_cycles: int = 3
     binning: int = 2
     relaxation: float = 0.9

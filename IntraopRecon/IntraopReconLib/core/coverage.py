@@ -74,7 +74,8 @@ def coverage(acquisition: Acquisition, grid: VoxelGrid) -> np.ndarray:
     points = coarse.points_lps_mm().reshape(-1, 3)
     seen, outer = np.zeros(len(points)), np.zeros((len(points), 6))
     first, second = np.triu_indices(3)
-    for view, weights in zip(acquisition.geometries, acquisition.weights, strict=True):
+    for index in acquisition.used:
+        view, weights = acquisition.geometries[index], acquisition.weights[index]
         px = np.rint(view.project(points)).astype(int)
         inside = (px >= 0).all(1) & (px[:, 0] < weights.shape[1]) & (px[:, 1] < weights.shape[0]) & (view.depth_mm(points) > 0)
         inside[inside] = weights[px[inside, 1], px[inside, 0]] > 0
@@ -87,5 +88,5 @@ def coverage(acquisition: Acquisition, grid: VoxelGrid) -> np.ndarray:
     eigenvalues = np.linalg.eigvalsh(matrices)
     top = eigenvalues[:, 2] + eigenvalues[:, 1]
     spread = np.divide(2 * eigenvalues[:, 1], top, out=np.zeros_like(top), where=top > 1e-9)
-    result = (seen / len(acquisition.geometries) * np.clip(spread, 0, 1)).reshape(coarse.shape_kji).astype(np.float32)
+    result = (seen / len(acquisition.used) * np.clip(spread, 0, 1)).reshape(coarse.shape_kji).astype(np.float32)
     return resample(result, coarse, grid)

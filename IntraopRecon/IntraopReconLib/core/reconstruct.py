@@ -21,7 +21,8 @@ from .checkpoint import Checkpoint
 from .config import EFFORTS, Effort, FitSettings, IxgsSettings, ReconstructionConfig, SartSettings
 from .coverage import coverage, default_region
 from .outside import enlarged, without_outside
-from .reconstruction import CurvePoint, Reconstruction, Report, ViewFit, silent
+from .pose_refinement import is_asked, with_refined_poses
+from .reconstruction import CurvePoint, Reconstruction, RefinedPose, Report, ViewFit, silent
 from .splatting.fit import FitState, fit, projection_rmse
 from .splatting.initialise import at_random, fit_density, from_volume
 from .splatting.ixgs import fit_ixgs
@@ -39,6 +40,7 @@ POOR_ABOVE_RESIDUAL = 0.35  # of the spread of the withheld images
 WORTH_A_WARNING = 0.25  # of all attenuation lies beyond the region
 IXGS_GAUSSIANS = 50_000
 CHECKPOINT_SECONDS = 2.0
+POSES_SHARE = 0.3  # of the whole work is their refinement, where it is asked for
 WITHHELD_SHARE = 0.8  # of the last stage's work is done before the withheld views are given back
 FIRST_LOOK_SHARE = 0.4  # of the splats' steps on coarse images are done before `auto` compares them with voxels;
 HOPELESS = 1.4  # unless their error is this many times that of voxels, it lets them go on to
@@ -94,7 +96,7 @@ class _Run:
 
     def __init__(self, views: Sequence[MeasuredView], config: ReconstructionConfig, report: Report, checkpoint: Checkpoint) -> None:
         self.views, self.config, self.checkpoint = views, config, checkpoint
-        self.tell, self.told = report, 0.0
+        self.tell, self.told, self.begun = report, 0.0, 0.0
         self.effort: Effort = EFFORTS[config.quality]
         self.started = time.perf_counter()
         self.seconds: dict[str, float] = {}
@@ -111,6 +113,12 @@ class _Run:
         self.report(0.0, "Preparing the X-rays")
         region = config.region or default_region([view.geometry for view in views])
         measured = prepare(views, region, config.seed)
+        self.poses: list[RefinedPose] = []
+        if is_asked(config.refine_poses, views):
+            with self.stage("poses"):
+                measured, self.poses, found = with_refined_poses(measured, views, config, self.report_poses, checkpoint)
+            self.warnings += found
+            self.begun = POSES_SHARE
         finest = measured.binned(measured.binning_for(config.spacing_mm))
         with self.stage("outside"):
             self.acquisition, share = without_outside(finest, config.seed, lambda f: self.report(0.03 * f, "Looking beyond the region"))
@@ -122,8 +130,12 @@ class _Run:
 
     def report(self, fraction: float, message: str, preview: tuple[np.ndarray, VoxelGrid] | None = None) -> None:
         """Tell how far the run is, never less than before: `auto` works ahead on the method that it then leaves."""
-        self.told = max(self.told, fraction)
+        self.told = max(self.told, self.begun + (1 - self.begun) * fraction)
         self.tell(self.told, message, preview)
+
+    def report_poses(self, share: float) -> None:
+        """Tell how far the refinement of the poses is."""
+        self.report(POSES_SHARE * share, "Refining the poses")
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -221,7 +233,7 @@ class _Run:
         """Reconstruct voxels at the final spacing."""
         volume = self.voxels(coarse, self.acquisition.training, self.last_withheld_cycle)
         self.judge_withheld("voxel", lambda: volume)
-        return self.voxels(coarse, np.arange(len(self.views)), self.effort.voxel_cycles)
+        return self.voxels(coarse, self.acquisition.used, self.effort.voxel_cycles)
 
     def splat_coarsely(self, coarse: tuple[np.ndarray, VoxelGrid], seed: int, share: float = DECISION_SHARE) -> FitState:
         """Fit Gaussians to images of half the resolution for a share of those steps, and judge them there as the coarse voxels were."""
@@ -276,7 +288,7 @@ class _Run:
             given_back = round(WITHHELD_SHARE * self.effort.splat_steps)
             self.fit(state, self.acquisition.training, given_back, seed)
             self.judge_withheld(f"splats{seed}", lambda state=state: self.voxelized(state))
-            self.fit(state, np.arange(len(self.views)), self.effort.splat_steps, seed)
+            self.fit(state, self.acquisition.used, self.effort.splat_steps, seed)
             volumes.append(self.voxelized(state))
             self.report(0.24 + 0.5 * len(volumes) / self.effort.fits, "Gaussians", (volumes[-1], self.lps(self.grid)))
         volume = np.mean(volumes, axis=0)
@@ -284,7 +296,7 @@ class _Run:
             smooth(volume, self.grid)
         settings = SartSettings(self.effort.polish_cycles, relaxation=0.5, last_relaxation=0.5, tv_mm=POLISH_TV_MM)
         work = _SartWork("polish", self.acquisition, self.grid, settings, (0.75, 0.15))
-        return self.sart(work, volume, np.arange(len(self.views)), settings.cycles)
+        return self.sart(work, volume, self.acquisition.used, settings.cycles)
 
     def voxelized(self, state: FitState) -> np.ndarray:
         """Return the field of the Gaussians on the final grid."""
@@ -334,6 +346,7 @@ class _Run:
             grade=grade,
             warnings=self.warnings,
             config=self.config,
+            poses=self.poses,
         )
 
     def reproject(self, volume: np.ndarray) -> tuple[list[np.ndarray], list[ViewFit]]:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from SparseAnatomyLib.geometry import XrayView
 from SparseAnatomyLib.grid import VoxelGrid
 
 from .config import ReconstructionConfig
@@ -49,6 +50,27 @@ class ViewFit:
     ssim: float
 
 
+@dataclass(frozen=True, eq=False)
+class RefinedPose:
+    """What the refinement made of one view's pose.
+
+    Attributes:
+        name: The view's name.
+        geometry: Refined source and detector, LPS.
+        shift_mm: How far it was moved, at the center of the region.
+        turn_deg: And how far turned.
+        unexplained: Share of the image (root mean square, slow variation left out) that the other X-rays do not explain at this pose.
+        left_out: Whether the view takes no part, as it contradicts the others.
+    """
+
+    name: str
+    geometry: XrayView
+    shift_mm: float
+    turn_deg: float
+    unexplained: float
+    left_out: bool
+
+
 @dataclass(frozen=True)
 class CurvePoint:
     """One point of the convergence curve: seconds since the start, the stage's name, root mean square error on the withheld views."""
@@ -76,6 +98,7 @@ class Reconstruction:
         grade: `good` or `poor`; `poor` comes with a warning that says why.
         warnings: Sentences for the user.
         config: The settings used.
+        poses: One per view in the same order if the poses were refined, none if not.
     """
 
     grid: VoxelGrid
@@ -90,3 +113,4 @@ class Reconstruction:
     grade: str
     warnings: list[str]
     config: ReconstructionConfig = field(default_factory=ReconstructionConfig)
+    poses: list[RefinedPose] = field(default_factory=list)

@@ -56,6 +56,7 @@ def report_data(reconstruction: Reconstruction, case: Case, threshold: BoneThres
         "method": reconstruction.method,
         "candidates_withheld_rmse": reconstruction.candidates,
         "views": [{"name": fit.name, "withheld": fit.withheld, "psnr_db": fit.psnr_db, "ssim": fit.ssim} for fit in reconstruction.fits],
+        "poses": _poses(reconstruction),
         "fit": {"used": _mean_fit(reconstruction, withheld=False), "withheld": _mean_fit(reconstruction, withheld=True)},
         "curve": [{"seconds": p.seconds, "stage": p.stage, "withheld_rmse": p.withheld_rmse} for p in reconstruction.curve],
         "grid": {
@@ -137,8 +138,15 @@ def add_pictures(result_folder: Path, pictures: Mapping[str, Path]) -> Path:
     return report
 
 
+def _poses(reconstruction: Reconstruction) -> list[dict[str, Any]]:
+    """Return what the refinement did to each view; nothing where there was none."""
+    names = ("name", "shift_mm", "turn_deg", "unexplained", "left_out")
+    return [{name: getattr(pose, name) for name in names} for pose in reconstruction.poses]
+
+
 def _mean_fit(reconstruction: Reconstruction, *, withheld: bool) -> dict[str, Any]:
-    fits = [fit for fit in reconstruction.fits if fit.withheld == withheld]
+    left_out = {pose.name for pose in reconstruction.poses if pose.left_out}
+    fits = [fit for fit in reconstruction.fits if fit.withheld == withheld and fit.name not in left_out]
     if not fits:
         return {"views": 0, "psnr_db": None, "ssim": None}
     return {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,15 +14,15 @@ from SparseAnatomyLib.staging import write_together
 from SparseAnatomyLib.volumes import write_volume
 
 from .bone import bone_threshold
-from .reconstruction import Reconstruction
+from .calibration.poses import read_poses, write_poses
+from .case import POSES_FILE, Case
+from .reconstruction import Reconstruction, RefinedPose
 from .report import render_report, report_data
-
-if TYPE_CHECKING:
-    from .case import Case
 
 SMALLEST_ISLAND_MM3 = 100.0  # specks of less than about 5 mm across are noise, not anatomy
 _NAMES = ("volume.nrrd", "coverage.nrrd", "bone.vtp", "bone.stl", "views.npz", "report.html", "report.json")
 _OF_AN_EARLIER_RESULT = ("metrics.json",)
+_REFINED = "poses_refined.json"
 
 
 def write_result(out: Path, reconstruction: Reconstruction, case: Case, bone_threshold_per_mm: float | None = None) -> dict[str, Path]:
@@ -36,13 +37,16 @@ def write_result(out: Path, reconstruction: Reconstruction, case: Case, bone_thr
         bone_threshold_per_mm: The user's own bone threshold; chosen from the volume by default.
 
     Returns:
-        Path by name: `volume`, `coverage`, `mesh_vtp`, `mesh_stl`, `views`, `report_html`, `report_json`.
+        Path by name: `volume`, `coverage`, `mesh_vtp`, `mesh_stl`, `views`, `report_html`, `report_json`. Where the poses were refined,
+        `poses_refined.json` lies beside them: it can take the place of the case's poses.json.
 
     Raises:
         InputError: The folder cannot be made or written to.
         ResourceError: The disk is full or fails.
     """
-    write_together(out, _NAMES, lambda folder: _write_files(folder, reconstruction, case, bone_threshold_per_mm), _OF_AN_EARLIER_RESULT)
+    names, obsolete = (*_NAMES, *([_REFINED] if reconstruction.poses else [])), (*_OF_AN_EARLIER_RESULT, _REFINED)
+    old = [name for name in obsolete if name not in names]
+    write_together(out, names, lambda folder: _write_files(folder, reconstruction, case, bone_threshold_per_mm), old)
     keys = ("volume", "coverage", "mesh_vtp", "mesh_stl", "views", "report_html", "report_json")
     return {key: Path(out) / name for key, name in zip(keys, _NAMES, strict=True)}
 
@@ -55,17 +59,27 @@ def _write_files(folder: Path, reconstruction: Reconstruction, case: Case, bone_
     mesh = mesh_from_field(volume, grid, threshold.value_per_mm, SMALLEST_ISLAND_MM3)
     write_vtp(mesh, folder / "bone.vtp")
     write_stl(mesh, folder / "bone.stl")
-    _write_views(folder / "views.npz", case)
+    _write_views(folder / "views.npz", case, reconstruction.poses)
+    if reconstruction.poses:
+        _write_refined_poses(folder / _REFINED, case, reconstruction.poses)
     data = report_data(reconstruction, case, threshold, mesh)
     (folder / "report.json").write_text(json.dumps(data, indent=1, allow_nan=False), encoding="utf-8")
     (folder / "report.html").write_text(render_report(data, reconstruction, case), encoding="utf-8")
 
 
-def _write_views(path: Path, case: Case) -> None:
+def _write_refined_poses(path: Path, case: Case, poses: Sequence[RefinedPose]) -> None:
+    """Write the poses of the case with refined geometry; views that were left out are graded red, so that they stay so."""
+    calibrated = [posed for posed in read_poses(case.folder / POSES_FILE) if posed.grade != "red"]
+    grades = ["red" if pose.left_out else posed.grade for posed, pose in zip(calibrated, poses, strict=True)]
+    pairs = zip(calibrated, poses, grades, strict=True)
+    write_poses(path, [replace(posed, view=pose.geometry, reprojection_rms_px=None, grade=grade) for posed, pose, grade in pairs])
+
+
+def _write_views(path: Path, case: Case, poses: Sequence[RefinedPose]) -> None:
     """Write the X-rays with their geometry, for the scene: attenuation in half precision is exact to 0.4 % of a grey level of 8 bits."""
     arrays: dict[str, np.ndarray] = {"name": np.array([view.name for view in case.views])}
     for attribute in ("source_lps_mm", "detector_origin_lps_mm", "column_step_lps_mm", "row_step_lps_mm", "size_px"):
-        arrays[attribute] = np.array([getattr(view.geometry, attribute) for view in case.views])
+        arrays[attribute] = np.array([getattr(placed.geometry, attribute) for placed in poses or case.views])
     for index, view in enumerate(case.views):
         arrays[f"attenuation_{index:03d}"] = view.attenuation.astype(np.float16)
         arrays[f"mask_{index:03d}"] = view.mask

@@ -93,12 +93,15 @@ class MeasuredView:
         attenuation: Line integrals, dimensionless, float32 [row, column].
         mask: False where a pixel says nothing (shutter, bead, saturation), bool [row, column].
         geometry: Source and detector.
+        pose_sigma_mm: How far the pose may be off at the isocenter (standard deviation along each axis), as its calibration estimates it;
+            None for a pose that is taken as exact.
     """
 
     name: str
     attenuation: np.ndarray
     mask: np.ndarray
     geometry: XrayView
+    pose_sigma_mm: float | None = None
 
 
 def attenuation(radiograph: Radiograph, air_intensity: float | None = None) -> AttenuationImage:
