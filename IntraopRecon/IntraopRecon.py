@@ -16,7 +16,7 @@ from slicer.util import VTKObservationMixin
 
 from IntraopReconLib.core.config import ReconstructionConfig
 from IntraopReconLib.demo import sample_case
-from IntraopReconLib.host import XRays
+from IntraopReconLib.host import SelfTest, XRays
 from IntraopReconLib.host.ParameterNode import ParameterNode
 from IntraopReconLib.host.ReconLogic import ReconLogic
 from IntraopReconLib.host.ResultNodes import ResultNodes
@@ -233,15 +233,13 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
 
 class IntraopReconTest(ScriptedLoadableModuleTest):
-    """Runs inside Slicer; everything else is tested without it."""
+    """Runs in Slicer and in the project's test host alike."""
 
     def runTest(self) -> None:
-        """Reconstruct the sample case in preview quality, the way the panel does."""
+        """Reconstruct the sample case in the panel, load it by the logic, close the scene."""
         slicer.mrmlScene.Clear()
-        nodes = IntraopReconLogic().reconstruct(
-            sample_case("lumbar"), _sampleResultFolder("lumbar"), ReconstructionConfig(quality="preview")
-        )
-        assert nodes.volume.GetImageData() is not None
-        assert nodes.bone.GetPolyData().GetNumberOfPolys() > 0
-        assert len(nodes.xrays.planes) == len(list((sample_case("lumbar") / "xrays").iterdir()))
+        widget, folder = slicer.util.getModuleWidget("IntraopRecon"), _sampleResultFolder(SelfTest.CASE)
+        SelfTest.checkResult(SelfTest.reconstructInPanel(widget, folder))
+        SelfTest.checkResult(slicer.util.getModuleLogic("IntraopRecon").loadResult(folder))
+        SelfTest.checkReset(widget)
         self.delayDisplay("IntraopRecon: passed")

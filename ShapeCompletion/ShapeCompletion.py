@@ -15,7 +15,7 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 from ShapeCompletionLib.core.config import CompletionConfig
-from ShapeCompletionLib.host import Samples
+from ShapeCompletionLib.host import Samples, SelfTest
 from ShapeCompletionLib.host.CompletionLogic import DEFAULT_PRIOR, CompletionLogic
 from ShapeCompletionLib.host.CompletionNodes import CompletionNodes, setNextSliceVisible
 from ShapeCompletionLib.host.ParameterNode import ParameterNode
@@ -236,13 +236,13 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
 
 class ShapeCompletionTest(ScriptedLoadableModuleTest):
-    """Runs inside Slicer; everything else is tested without it."""
+    """Runs in Slicer and in the project's test host alike."""
 
     def runTest(self) -> None:
-        """Complete the bundled outlines, the way the panel does."""
+        """Complete the bundled outlines in the panel, then by the logic, close the scene."""
         slicer.mrmlScene.Clear()
-        node, segmentId = Samples.loadSample(slicer.mrmlScene)
-        nodes = ShapeCompletionLogic().complete(node, segmentId)
-        assert nodes.model.GetPolyData().GetNumberOfPolys() > 0
-        assert nodes.probability.GetImageData() is not None
+        widget = slicer.util.getModuleWidget("ShapeCompletion")
+        SelfTest.checkResult(SelfTest.completeInPanel(widget))
+        SelfTest.checkResult(slicer.util.getModuleLogic("ShapeCompletion").complete(widget.parameters.segmentationNode))
+        SelfTest.checkReset(widget)
         self.delayDisplay("ShapeCompletion: passed")
