@@ -34,6 +34,15 @@ def test_fitting_makes_overconfident_logits_honest():
     assert before > 0.06 and after < 0.01
 
 
+def test_the_kernel_says_what_the_formula_says():
+    rng = np.random.default_rng(2)
+    logits, distance = rng.uniform(-30, 30, (40, 30, 5)).astype(np.float32), rng.uniform(0, 40, (40, 30, 5)).astype(np.float32)
+    for temperature in (INTERPOLATION, Temperature(1.2, 0.05), Temperature(1.0, -0.5)):
+        found = temperature.probability(logits, distance)
+        assert found.dtype == np.float32 and found.shape == logits.shape
+        np.testing.assert_allclose(found, expit(temperature.scaled(logits, distance)), rtol=2e-5, atol=1e-7)
+
+
 def test_probabilities_keep_sides_and_fade_away_from_slices():
     logits = np.linspace(-20, 20, 401)
     near, far = (INTERPOLATION.probability(logits, np.full(401, distance)) for distance in (0.0, 10.0))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import expit
+
+from . import _calibration_numba
 
 _LOWEST = 0.05
 NEAR_LOGIT = 4.5  # calibration counts within three voxels of the cube from the predicted surface
@@ -28,7 +29,9 @@ class Temperature:
 
     def probability(self, logits: np.ndarray, distance: np.ndarray) -> np.ndarray:
         """Return calibrated probabilities, float32 of the same shape."""
-        return expit(self.scaled(logits, distance)).astype(np.float32)
+        numbers = (np.float32(number) for number in (self.base, self.per_voxel, _LOWEST, NEAR_LOGIT))
+        flat = (np.ascontiguousarray(array, np.float32).ravel() for array in (logits, distance))
+        return _calibration_numba.probability(*flat, *numbers).reshape(logits.shape)
 
     def scaled(self, logits: np.ndarray, distance: np.ndarray) -> np.ndarray:
         """Return calibrated logits.

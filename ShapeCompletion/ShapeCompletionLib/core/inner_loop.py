@@ -57,7 +57,7 @@ class Posterior:
 
     def regression(self, values: Tensor) -> Tensor:
         """Return the expected target at points of features [..., n, width], shape [..., n]."""
-        return (with_bias(values) @ self.mean[..., None])[..., 0]
+        return (values @ self.mean[..., :-1, None])[..., 0] + self.mean[..., -1:]
 
     def variance(self, values: Tensor) -> Tensor:
         """Return the variance of the expected target, noise left out, shape [..., n]."""
