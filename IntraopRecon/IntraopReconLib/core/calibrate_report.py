@@ -26,6 +26,7 @@ from .calibration_config import CaseSettings
 from .templates import template
 
 _PACKAGES = ("numpy", "scipy", "numba", "pydicom")
+MOST_ALIKE = 3  # views with the same problem are named one by one
 _UNSURE_RADIUS_PX = 3.0  # of a bead that no X-ray measured
 
 
@@ -91,9 +92,20 @@ def render_calibration(data: Mapping[str, Any]) -> str:
 
 
 def view_sentences(data: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong, with remedies: of all X-rays, then view by view."""
-    problems = [*data["problems"], *(problem for view in data["views"] for problem in view["problems"])]
-    return list(dict.fromkeys([*data["notes"], *(f"{problem['message']} {problem['remedy']}".strip() for problem in problems)]))
+    """Return what is wrong, with remedies: of all X-rays, then view by view; what many have in common is said once."""
+    sentences = [*data["notes"], *(_sentence(problem) for problem in data["problems"])]
+    alike: dict[str, list[str]] = {}
+    for view in data["views"]:
+        for problem in view["problems"]:
+            sentence = _sentence(problem)
+            alike.setdefault(sentence.replace(view["name"], "…"), []).append(sentence)
+    for said in alike.values():
+        sentences += said if len(said) <= MOST_ALIKE else [f"{said[0]} The same holds for {len(said) - 1} more X-rays."]
+    return list(dict.fromkeys(sentences))
+
+
+def _sentence(problem: Mapping[str, str]) -> str:
+    return f"{problem['message']} {problem['remedy']}".strip()
 
 
 def _longest_mm(position: np.ndarray) -> float:
