@@ -26,8 +26,8 @@ class Demo:
 
     out: Path = Path("demo-output")
     """Where everything goes."""
-    case: Literal["lumbar", "thorax"] = "lumbar"
-    """Which of the bundled cases."""
+    case: Literal["lumbar", "thorax", "lumbar-beads"] = "lumbar"
+    """Which of the bundled cases; lumbar-beads is calibrated from the beads in its X-rays first."""
     quality: Quality = _RECONSTRUCTION.quality
     """Effort."""
 

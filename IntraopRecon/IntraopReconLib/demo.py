@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from IntraopReconLib.core.config import Quality, ReconstructionConfig
 from SparseAnatomyLib.commandline import progress_bar
 from SparseAnatomyLib.errors import InputError, ResourceError
+from SparseAnatomyLib.staging import check_result_folder
 from SparseAnatomyLib.vtk_messages import quiet_vtk
 
 _FIGURES = (("psnr_3d_db", "PSNR-3D", "dB"), ("ssim_3d", "SSIM-3D", ""), ("dice", "Dice of bone", ""), ("asd_mm", "Surface distance", "mm"))
+_TRUTH_OF = {"lumbar-beads": "lumbar"}  # the same spine, whose ground truth ships once
+_TRUE_POSES = "ground_truth_poses.json"
+_COPY_BYTES = 10_000_000
 
 
 def run_demo(name: str, out: Path, quality: Quality) -> None:
-    """Run it and print where everything is.
+    """Run it and print where everything is. A case with beads is calibrated first, in a copy in the result folder.
 
     Args:
         name: Of a sample case.
@@ -29,25 +36,28 @@ def run_demo(name: str, out: Path, quality: Quality) -> None:
         InputError: The sample case is missing, or the folder will not do.
         ResourceError: Memory or disk will not do.
     """
-    case = sample_case(name)
+    case, truth = sample_case(name), sample_case(_TRUTH_OF.get(name, name)) / "ground_truth.nrrd"
     from IntraopReconLib.core.evaluate import evaluate
     from IntraopReconLib.core.pipeline import reconstruct_case
     from SparseAnatomyLib.provenance import result_warnings
 
-    start_s = time.monotonic()
+    start_s, lines, places, notes = time.monotonic(), [], {}, []
     with progress_bar() as report:
-        paths = reconstruct_case(case, out, ReconstructionConfig(quality=quality), _share(report, 0.8))
+        first = 0.0
+        if not (case / "poses.json").exists():
+            first = 0.25
+            case, places, lines, notes = _calibrated(case, Path(out) / name, _share(report, 0.0, first))
+        paths = reconstruct_case(case, out, ReconstructionConfig(quality=quality), _share(report, first, 0.8))
         report(0.82, "Comparing with the CT")
-        metrics = evaluate(out, case / "ground_truth.nrrd")
-        extras, notes = _scene(out, name, report)
-    for sentence in (*result_warnings(paths), *notes):
+        metrics = evaluate(out, truth)
+        extras, scene_notes = _scene(out, name, report)
+    for sentence in (*notes, *result_warnings(paths), *scene_notes):
         print(f"Warning: {sentence}", file=sys.stderr)
     print(f"Sample case {name}: {len(list((case / 'xrays').iterdir()))} X-rays, done in {time.monotonic() - start_s:.0f} s.")
-    for key, title, unit in _FIGURES:
-        print(f"  {title:17s} {_figure(metrics.get(key))} {unit}".rstrip())
-    places = {"Report": paths["report_html"], "Bone volume": paths["volume"], "Bone surface": paths["mesh_stl"], **extras}
-    for title, path in places.items():
-        print(f"  {title:17s} {path}")
+    lines += [(title, f"{_figure(metrics.get(key))} {unit}".rstrip()) for key, title, unit in _FIGURES]
+    places |= {"Report": paths["report_html"], "Bone volume": paths["volume"], "Bone surface": paths["mesh_stl"], **extras}
+    for title, text in (*lines, *places.items()):
+        print(f"  {title:17s} {text}")
 
 
 def sample_case(name: str) -> Path:
@@ -62,6 +72,30 @@ def sample_case(name: str) -> Path:
         if folder.is_dir():
             return folder
     raise InputError(f"The sample case {name} is not installed.", "Run the demo from a checkout of the repository.")
+
+
+def _calibrated(bundled: Path, case: Path, report: Callable[..., None]) -> tuple[Path, dict[str, Path], list[tuple[str, str]], list[str]]:
+    """Calibrate a copy of a bundled case; return its folder, files by title, figures by title, and warnings."""
+    from IntraopReconLib.core.calibrate_case import calibrate_case
+
+    check_result_folder(case, _COPY_BYTES)
+    for file in sorted(path for path in bundled.rglob("*") if path.is_file()):
+        copy = case / file.relative_to(bundled)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
+    (case / "poses.json").unlink(missing_ok=True)  # of an earlier demo
+    calibration = calibrate_case(case, report=report)
+    grades = ", ".join(f"{count} {grade}" for grade, count in calibration.grades.items())
+    lines = [("Poses from beads", grades), ("Source position", f"{_source_error_mm(case):.2g} mm off (median)")]
+    return case, {"Calibration": calibration.paths["report_html"]}, lines, calibration.warnings
+
+
+def _source_error_mm(case: Path) -> float:
+    """Return the median distance between the calibrated and the true positions of the source."""
+    from IntraopReconLib.core.calibration.poses import read_poses
+
+    found, true = ({posed.image: posed.view.source_lps_mm for posed in read_poses(case / name)} for name in ("poses.json", _TRUE_POSES))
+    return float(np.median([np.linalg.norm(found[image] - true[image]) for image in found]))
 
 
 def _scene(out: Path, name: str, report: Callable[..., None]) -> tuple[dict[str, Path], list[str]]:
@@ -90,9 +124,9 @@ def _scene(out: Path, name: str, report: Callable[..., None]) -> tuple[dict[str,
     return {**extras, "Pictures": out / "pictures"}, []
 
 
-def _share(report: Callable[..., None], share: float) -> Callable[..., None]:
+def _share(report: Callable[..., None], start: float, end: float) -> Callable[..., None]:
     def report_part(fraction: float, message: str, preview: Any = None) -> None:
-        report(share * fraction, message)
+        report(start + (end - start) * fraction, message)
 
     return report_part
 

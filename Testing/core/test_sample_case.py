@@ -13,13 +13,16 @@ import pytest
 import SimpleITK
 from Testing.benchmarks import make_sample_shape
 
+from IntraopReconLib.core.calibration.fiducials import KIND_OF_SIZE, read_fiducials
 from IntraopReconLib.core.calibration.poses import read_poses
 from IntraopReconLib.core.config import SimulationConfig
 from IntraopReconLib.core.simulate_case import simulate_case
 from IntraopReconLib.core.xrays.siddon import line_integrals
+from IntraopReconLib.core.xrays.simulate_beads import LARGE_RADIUS_MM, SMALL_RADIUS_MM, SteelBalls, shadows
 from SparseAnatomyLib.grid import VoxelGrid
 
 NAMES = ("lumbar", "thorax")
+BEADS = "lumbar-beads"
 
 
 def read_truth(case: Path) -> tuple[np.ndarray, VoxelGrid]:
@@ -71,20 +74,41 @@ def test_checksums_cover_every_file(repository, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, BEADS])
 def test_rebuilt_by_the_stated_command(sample_case, shared_data, tmp_path, name):
     text = (sample_case / "ATTRIBUTION.md").read_text(encoding="utf-8")
-    command = next(line for line in text.splitlines() if "intraop-recon simulate" in line and f"SampleCase/{name}" in line)
-    words = shlex.split(command)
+    lines = [line for line in text.splitlines() if line.startswith("intraop-recon simulate")]
+    words = next(words for words in map(shlex.split, lines) if f"Resources/SampleCase/{name}" in words)
     seed = int(words[words.index("--seed") + 1])
     center = tuple(float(word) for word in words[words.index("--center") + 1 :][:3])
-    config = SimulationConfig(seed=seed, center_lps_mm=center)
-    few_pixels = dataclasses.replace(config, size_px=32)  # the poses and the truth do not depend on them
+    config = SimulationConfig(seed=seed, center_lps_mm=center, beads="--beads" in words)
+    few_pixels = dataclasses.replace(config, size_px=32)  # the poses, the beads and the truth do not depend on them
     simulate_case(shared_data / "ct" / Path(words[2]).name, tmp_path / "case", few_pixels)
-    for built, shipped in zip(read_poses(tmp_path / "case" / "poses.json"), read_poses(sample_case / name / "poses.json"), strict=True):
+    poses = "ground_truth_poses.json" if name == BEADS else "poses.json"
+    for built, shipped in zip(read_poses(tmp_path / "case" / poses), read_poses(sample_case / name / poses), strict=True):
         np.testing.assert_allclose(built.view.source_lps_mm, shipped.view.source_lps_mm, atol=1e-6)
         np.testing.assert_allclose(built.view.pixel_lps_mm([-0.5] * 2), shipped.view.pixel_lps_mm([-0.5] * 2), atol=1e-6)
-    np.testing.assert_allclose(read_truth(tmp_path / "case")[0], read_truth(sample_case / name)[0], atol=2e-6)
+    if name == BEADS:
+        built, shipped = (read_fiducials(folder / "fiducials.mrk.json") for folder in (tmp_path / "case", sample_case / name))
+        np.testing.assert_allclose(built.position_lps_mm, shipped.position_lps_mm, atol=1e-6)
+        assert built.labels == shipped.labels
+    truth = sample_case / ("lumbar" if name == BEADS else name)
+    np.testing.assert_allclose(read_truth(tmp_path / "case")[0], read_truth(truth)[0], atol=2e-6)
+
+
+def test_the_beads_are_where_the_file_says_before_the_same_spine(sample_case):
+    jig, posed = read_fiducials(sample_case / BEADS / "fiducials.mrk.json"), read_poses(sample_case / BEADS / "ground_truth_poses.json")
+    assert not (sample_case / BEADS / "poses.json").exists()  # they are to be found
+    assert len(posed) == len(list((sample_case / BEADS / "xrays").iterdir())) == 25
+    balls = SteelBalls(jig.position_lps_mm, np.where(jig.kind == KIND_OF_SIZE["large"], LARGE_RADIUS_MM, SMALL_RADIUS_MM))
+    for image in posed[::8]:
+        beads, spine = (pydicom.dcmread(sample_case / name / image.image).pixel_array.astype(float) for name in (BEADS, "lumbar"))
+        steel = shadows(balls, image.view)
+        residual = np.log(spine / np.maximum(beads, 1)) - steel
+        noise = np.sqrt(2 / 3e4 * image.air_intensity / np.maximum(beads, 1))
+        assert steel.max() > 3
+        assert np.abs(residual[steel > 0.1] / noise[steel > 0.1]).mean() < 1.1
+        assert np.abs(residual[steel == 0] / noise[steel == 0]).max() < 7
 
 
 def test_the_sample_shape_is_every_twelfth_sagittal_slice_of_the_whole(repository):
