@@ -215,7 +215,7 @@ class CaseSettings:
         distance_step_mm: Source-detector distances are told apart in such steps: views of another one have a camera of their own.
     """
 
-    beads: BeadSettings = BeadSettings()
+    beads: BeadSettings = BeadSettings(polarity="bright")  # what is looked at is attenuation
     calibration: CalibrationSettings = CalibrationSettings()
     unknown: SelfCalibrationSettings = SelfCalibrationSettings()
     focal_tolerance: float = 0.02
