@@ -69,6 +69,8 @@ def write_picture(path: Path, solved: SolvedShot, entry: Mapping[str, Any]) -> N
 
 def headline(entry: Mapping[str, Any]) -> str:
     """Return what a view shows, in a line."""
+    if not entry["looked_at"]:
+        return f"{entry['name']}: not searched for beads"
     found = sum(bead["origin"] != "expected" for bead in entry["beads"])
     if entry["reprojection_rms_px"] is None:
         return f"{entry['name']}: {found} beads found, no pose"
