@@ -111,9 +111,7 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.logic = None
-        self.parameters = None
-        self.nodes = None
+        self.logic = self.parameters = self.nodes = None
 
     def setup(self) -> None:
         """Build the panel."""
@@ -128,7 +126,6 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         recon.finished.connect(self.onFinished)
         recon.failed.connect(self.onFailed)
         self.timer = qt.QTimer()
-        self.timer.setInterval(POLL_INTERVAL_MS)
         self.timer.connect("timeout()", recon.poll)
         self.ui.noticeLabel.text = RESEARCH_USE_ONLY
         self.ui.caseFolderPath.connect("currentPathChanged(QString)", self.onCaseFolderChanged)
@@ -136,10 +133,9 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.methodComboBox.connect("currentTextChanged(QString)", lambda text: self.parameters.update(method=text))
         self.ui.reconstructButton.connect("clicked(bool)", self.onReconstructOrCancel)
         self.ui.showXraysCheckBox.connect("toggled(bool)", self.onShowXrays)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneChanged)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneClosed)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneChanged)
-        self.ui.statusLabel.text = environmentSentence()
-        self.onSceneChanged()
+        self.onSceneClosed()
 
     def enter(self) -> None:
         """Show what the scene says when the module is opened."""
@@ -156,6 +152,12 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Load the libraries again too: for developers."""
         forgetModules("IntraopReconLib", "SparseAnatomyLib")
         ScriptedLoadableModuleWidget.onReload(self)
+
+    def onSceneClosed(self, caller=None, event=None) -> None:
+        """Begin anew: stop what runs for a scene that is gone."""
+        self.logic.recon.cancel()
+        self.ui.statusLabel.text, self.ui.warningsLabel.text = environmentSentence(), ""
+        self.onSceneChanged()
 
     def onSceneChanged(self, caller=None, event=None) -> None:
         """Take the settings of the scene."""
@@ -182,6 +184,7 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.settingsBox.enabled = not running
         self.ui.progressBar.visible = running
         self.ui.showXraysCheckBox.enabled = self.nodes is not None
+        self.ui.warningsLabel.visible = bool(self.ui.warningsLabel.text)
 
     def onReconstructOrCancel(self, _checked: bool = False) -> None:
         """Start, or stop what runs."""
@@ -197,7 +200,7 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         self.ui.warningsLabel.text = ""
         self.onProgress(0.0, "Starting …")
-        self.timer.start()
+        self.timer.start(POLL_INTERVAL_MS)
         self.updateButtons()
 
     def onProgress(self, fraction: float, message: str) -> None:
@@ -208,6 +211,7 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onWarning(self, message: str) -> None:
         """Keep what the user should read."""
         self.ui.warningsLabel.text = f"{self.ui.warningsLabel.text}\n{message}".strip()
+        self.updateButtons()
 
     def onFinished(self, nodes: ResultNodes) -> None:
         """Show the result."""

@@ -93,9 +93,7 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.logic = None
-        self.parameters = None
-        self.nodes = None
+        self.logic = self.parameters = self.nodes = None
 
     def setup(self) -> None:
         """Build the panel."""
@@ -110,12 +108,10 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         completion.finished.connect(self.onFinished)
         completion.failed.connect(self.onFailed)
         self.timer = qt.QTimer()
-        self.timer.setInterval(POLL_INTERVAL_MS)
         self.timer.connect("timeout()", completion.poll)
-        self.timer.start()
+        self.timer.start(POLL_INTERVAL_MS)
         self.priors = priorChoices()
-        for title in self.priors.values():
-            self.ui.priorComboBox.addItem(title)
+        self.ui.priorComboBox.addItems(list(self.priors.values()))
         self.ui.segmentSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onSegmentChanged)
         self.ui.segmentSelector.connect("currentSegmentChanged(QString)", self.onSegmentChanged)
         self.ui.priorComboBox.connect("currentIndexChanged(int)", lambda index: self.keep(prior=list(self.priors)[index]))
@@ -123,10 +119,9 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.liveCheckBox.connect("toggled(bool)", lambda checked: self.keep(live=checked))
         self.ui.completeButton.connect("clicked(bool)", self.onCompleteOrCancel)
         self.ui.nextSliceCheckBox.connect("toggled(bool)", self.onShowNextSlice)
-        for event in (slicer.mrmlScene.EndCloseEvent, slicer.mrmlScene.EndImportEvent):
-            self.addObserver(slicer.mrmlScene, event, self.onSceneChanged)
-        self.ui.statusLabel.text = environmentSentence("completions")
-        self.onSceneChanged()
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneClosed)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneChanged)
+        self.onSceneClosed()
 
     def enter(self) -> None:
         """Show what the scene says when the module is opened, and let the worker get ready."""
@@ -145,6 +140,12 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Load the libraries again too: for developers."""
         forgetModules("ShapeCompletionLib", "SparseAnatomyLib")
         ScriptedLoadableModuleWidget.onReload(self)
+
+    def onSceneClosed(self, caller=None, event=None) -> None:
+        """Begin anew: stop what runs for a scene that is gone."""
+        self.logic.completion.cancel()
+        self.ui.statusLabel.text, self.ui.warningsLabel.text = environmentSentence("completions"), ""
+        self.onSceneChanged()
 
     def onSceneChanged(self, caller=None, event=None) -> None:
         """Take the settings of the scene."""
@@ -189,6 +190,7 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         isChosen = node is not None and bool(settings.segmentId)
         self.ui.completeButton.enabled = not settings.live and (running or (isReady() and isChosen))
         self.ui.progressBar.visible = running
+        self.ui.warningsLabel.visible = bool(self.ui.warningsLabel.text)
         self.ui.foundLabel.text = foundSentence(node, settings.segmentId)
 
     def onCompleteOrCancel(self, _checked: bool = False) -> None:

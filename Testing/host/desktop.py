@@ -124,6 +124,13 @@ class Desktop:
         """Return the module's own widget object."""
         return self.module_manager.loaded[name].widgetRepresentation().self()
 
+    def draw(self) -> None:
+        """Draw all views; the 3D view from the front, so that what is visible fills it."""
+        for view in self.layout_manager.views():
+            view.forceRender()
+        self.layout_manager.views()[0].lookFromAnterior()
+        self.layout_manager.views()[0].forceRender()
+
     def close(self) -> None:
         """Unload the modules, close the windows."""
         for name in reversed(self.module_manager.loaded):

@@ -108,18 +108,26 @@ class qMRMLSliceView(_View):
         self._logic = logic
 
     def _prepare(self) -> None:
-        self._node.SetDimensions(*self._window.GetSize(), 1)
+        self._logic.ResizeSliceNode(*self._window.GetSize())
         self._renderer.GetActiveCamera().ParallelProjectionOn()
-        mapper, actor = vtk.vtkImageMapper(), vtk.vtkActor2D()
-        mapper.SetColorWindow(255)
-        mapper.SetColorLevel(127.5)
-        self._logic.UpdatePipeline()
-        mapper.SetInputConnection(self._logic.GetImageDataConnection())
-        actor.SetMapper(mapper)
-        actor.GetProperty().SetDisplayLocationToBackground()
-        self._renderer.AddViewProp(actor)
+        self._mapper, self._actor = vtk.vtkImageMapper(), vtk.vtkActor2D()
+        self._mapper.SetColorWindow(255)
+        self._mapper.SetColorLevel(127.5)
+        self._actor.SetMapper(self._mapper)
+        self._actor.GetProperty().SetDisplayLocationToBackground()
+        self._renderer.AddViewProp(self._actor)
         factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
         self._group = Snapshot._managers(self._headless, factory, Snapshot._MANAGERS_2D, self._renderer, self._node)
+
+    @invokable
+    def forceRender(self) -> None:
+        self.renderWindow()
+        self._logic.UpdatePipeline()
+        connection = self._logic.GetImageDataConnection()
+        self._actor.SetVisibility(connection is not None)
+        if connection is not None:
+            self._mapper.SetInputConnection(connection)
+        super().forceRender()
 
     @invokable
     def mrmlSliceNode(self):

@@ -1,8 +1,8 @@
-"""IntraopRecon.py imported with the least of a desktop: its metadata, and that panel and script agree on the widgets."""
+"""IntraopRecon.py in the test host: its metadata, its samples, and that panel and script agree on the widgets."""
 
 from __future__ import annotations
 
-import types
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -11,43 +11,53 @@ import pytest
 pytest.importorskip("slicer")
 
 import slicer
-from module_stubs import choices, import_script, register_samples, used_widgets, widgets
+from module_panels import choices, load_modules, used_widgets, widgets
+from Testing.host.desktop import desktop
 
 from IntraopReconLib.core.config import Method, Quality
 
 NAME = "IntraopRecon"
 
 
+@pytest.fixture(scope="module")
+def running(repository: Path):
+    with desktop() as running:
+        load_modules(repository, running)
+        yield running
+
+
 @pytest.fixture
-def module(repository: Path, monkeypatch):
-    """Return the module script, imported as Slicer would."""
-    return import_script(repository, monkeypatch, NAME)
+def script(running):
+    """Return the module script, as Slicer has imported it."""
+    return sys.modules[NAME]
 
 
-def test_metadata(module):
-    parent = types.SimpleNamespace()
-    module.IntraopRecon(parent)
-    assert parent.title == "Intraoperative Reconstruction"
-    assert parent.categories
-    assert parent.contributors
-    assert "Research use only, not a medical device" in parent.helpText
-    assert "Research use only, not a medical device" in parent.acknowledgementText
-    assert [signal for signal, _ in slicer.app.connections] == ["startupCompleted()"]
+def test_metadata(running):
+    module = slicer.modules.intraoprecon
+    assert module.title == "Intraoperative Reconstruction"
+    assert module.categories
+    assert module.contributors
+    assert not module.icon.isNull()
+    assert "Research use only, not a medical device" in module.helpText
+    assert "Research use only, not a medical device" in module.acknowledgementText
 
 
-def test_the_four_classes_that_slicer_looks_for(module):
+def test_the_four_classes_that_slicer_looks_for(script):
     for suffix in ("", "Widget", "Logic", "Test"):
-        assert f"ScriptedLoadableModule{suffix}" in [base.__name__ for base in getattr(module, f"IntraopRecon{suffix}").__mro__]
+        assert f"ScriptedLoadableModule{suffix}" in [base.__name__ for base in getattr(script, f"{NAME}{suffix}").__mro__]
 
 
-def test_sample_data_are_the_bundled_cases(module, monkeypatch):
-    chosen = []
-    monkeypatch.setattr(module, "chooseSample", chosen.append)
-    for source in register_samples(module, monkeypatch):
-        assert Path(source["thumbnailFileName"]).is_file()
-        source["customDownloader"](None)
-    assert chosen == list(module.SAMPLES)
-    assert all((module.sample_case(name) / "poses.json").is_file() for name in chosen)
+def test_sample_data_are_the_bundled_cases(script, running):
+    import SampleData
+
+    sources = {name: source for name, source in SampleData.SampleDataLogic.sources.items() if name.startswith(NAME)}
+    assert list(sources) == list(script.SAMPLES.values())
+    for source in sources.values():
+        SampleData.downloadSample(source.sampleName)
+        folder = Path(running.widget(NAME).ui.caseFolderPath.currentPath)
+        assert source.sampleName == script.SAMPLES[folder.name]
+        assert (folder / "poses.json").is_file()
+    assert slicer.util.selectedModule() == NAME
 
 
 def test_the_panel_has_every_widget_that_the_script_uses(repository: Path):

@@ -1,8 +1,8 @@
-"""ShapeCompletion.py imported with the least of a desktop: metadata, samples, and a panel that does what its widgets say."""
+"""ShapeCompletion.py in the test host: metadata, samples, and a panel that does what its widgets say."""
 
 from __future__ import annotations
 
-import types
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,14 +11,14 @@ pytest.importorskip("slicer")
 
 import slicer
 from fake_worker import FakeWorker
-from module_stubs import choices, import_script, register_samples, used_widgets, widgets
+from module_panels import choices, load_modules, used_widgets, widgets
 from small_completion import grid_of_ct, outlined_labels, write_completion
 from small_scene import write_nrrd
+from Testing.host.desktop import desktop
 
 from ShapeCompletionLib.core.config import METHODS
 from ShapeCompletionLib.host import Samples
 from ShapeCompletionLib.host.CompletionFolder import readCompletion
-from ShapeCompletionLib.host.CompletionLogic import CompletionLogic
 from ShapeCompletionLib.host.Outlines import addOutlines, readOutline
 from ShapeCompletionLib.host.ParameterNode import ParameterNode
 from ShapeCompletionLib.host.Sentences import doneSentence, foundSentence
@@ -28,26 +28,32 @@ from SparseAnatomyLib.host.HeadlessScene import HeadlessScene
 NAME = "ShapeCompletion"
 
 
+@pytest.fixture(scope="module")
+def running(repository: Path):
+    with desktop() as running:
+        load_modules(repository, running)
+        running.main_window.show()
+        yield running
+
+
 @pytest.fixture
-def module(repository: Path, monkeypatch):
-    """Return the module script, imported as Slicer would."""
-    return import_script(repository, monkeypatch, NAME)
+def script(running):
+    """Return the module script, as Slicer has imported it."""
+    return sys.modules[NAME]
 
 
-def test_metadata(module):
-    parent = types.SimpleNamespace()
-    module.ShapeCompletion(parent)
-    assert parent.title == "Shape Completion"
-    assert parent.categories == ["SparseAnatomy"]
-    assert parent.dependencies == ["IntraopRecon"]
-    assert "Research use only, not a medical device" in parent.helpText
-    assert "Research use only, not a medical device" in parent.acknowledgementText
-    assert [signal for signal, _ in slicer.app.connections] == ["startupCompleted()"]
+def test_metadata(running):
+    module = slicer.modules.shapecompletion
+    assert module.title == "Shape Completion"
+    assert module.categories == ("SparseAnatomy",)
+    assert module.dependencies == ("IntraopRecon",)
+    assert "Research use only, not a medical device" in module.helpText
+    assert "Research use only, not a medical device" in module.acknowledgementText
 
 
-def test_the_four_classes_that_slicer_looks_for(module):
+def test_the_four_classes_that_slicer_looks_for(script):
     for suffix in ("", "Widget", "Logic", "Test"):
-        assert f"ScriptedLoadableModule{suffix}" in [base.__name__ for base in getattr(module, f"ShapeCompletion{suffix}").__mro__]
+        assert f"ScriptedLoadableModule{suffix}" in [base.__name__ for base in getattr(script, f"{NAME}{suffix}").__mro__]
 
 
 def test_the_panel_has_every_widget_that_the_script_uses(repository: Path):
@@ -67,15 +73,17 @@ def sample(tmp_path: Path) -> Path:
     return tmp_path / "vertebra_slices.nrrd"
 
 
-def test_sample_data_are_the_bundled_outlines(module, monkeypatch, sample):
+def test_sample_data_are_the_bundled_outlines(script, running, monkeypatch, sample):
+    import SampleData
+
     monkeypatch.setattr(Samples, "sampleFiles", lambda: [sample])
-    chosen = []
-    monkeypatch.setattr(module, "chooseSample", chosen.append)
-    (source,) = register_samples(module, monkeypatch)
-    assert source["sampleName"] == "ShapeCompletionVertebraSlices"
-    assert Path(source["thumbnailFileName"]).is_file()
-    source["customDownloader"](None)
-    assert chosen == [sample]
+    script.registerSampleData()
+    source = SampleData.SampleDataLogic.sources["ShapeCompletionVertebraSlices"]
+    assert Path(source.thumbnailFileName).is_file()
+    source.customDownloader(source)
+    assert slicer.util.selectedModule() == NAME
+    assert running.widget(NAME).ui.foundLabel.text == "5 axial slices, 8 mm apart"
+    running.scene.Clear()
 
 
 def test_a_sample_is_loaded_and_chosen(sample):
@@ -122,42 +130,29 @@ def test_what_the_panel_says(tmp_path):
 # The panel
 
 
-class Selector:
-    """Stands for qMRMLSegmentSelectorWidget."""
-
-    def __init__(self, node, segmentId: str) -> None:
-        self.currentNode, self.currentSegmentID = lambda: node, lambda: segmentId
-
-
 @pytest.fixture
-def panel(module, monkeypatch, tmp_path):
-    """Return the widget class at work on a headless scene, with plain objects for its widgets."""
-    headless = HeadlessScene()
-    node, segmentId = addOutlines(headless.scene, outlined_labels(grid_of_ct()), grid_of_ct(), "spine", "L3")
-    panel = module.ShapeCompletionWidget()
-    panel.headless = headless
+def panel(running, monkeypatch, tmp_path):
+    """Return the widget object at work on a scene with outlines, with a worker that says what a test has laid ready."""
+    slicer.util.selectModule(NAME)
+    panel = running.widget(NAME)
     panel.worker = FakeWorker([])
-    panel.logic = types.SimpleNamespace(completion=CompletionLogic(headless.scene, panel.worker))
-    names = ("foundLabel", "statusLabel", "warningsLabel", "completeButton", "progressBar", "nextSliceCheckBox")
-    panel.ui = types.SimpleNamespace(segmentSelector=Selector(node, segmentId), **{name: types.SimpleNamespace() for name in names})
-    panel.ui.nextSliceCheckBox.checked = True
-    panel.parameters = ParameterNode(headless.scene)
     completion = panel.logic.completion
-    completion.progressed.connect(panel.onProgress)
-    completion.finished.connect(panel.onFinished)
-    completion.failed.connect(panel.onFailed)
-    panel.windows = []
-    monkeypatch.setattr(slicer.util, "errorDisplay", panel.windows.append, raising=False)
-    monkeypatch.setattr(slicer.util, "resetThreeDViews", lambda: None, raising=False)
-    monkeypatch.setattr(module, "isReady", lambda: True)
+    completion.close()
+    monkeypatch.setattr(completion, "_makeWorker", panel.worker)
+    node, segmentId = addOutlines(running.scene, outlined_labels(grid_of_ct()), grid_of_ct(), "spine", "L3")
+    panel.ui.segmentSelector.setCurrentNode(node)
+    panel.ui.segmentSelector.setCurrentSegmentID(segmentId)
+    panel.windows = running.answers.shown
     folder = write_completion(tmp_path / "result")
     panel.answer = {"event": "result", "paths": {"shape": str(folder / "shape.nrrd")}}
     yield panel
+    panel.ui.liveCheckBox.checked = False
     completion.close()
+    running.scene.Clear()
+    running.answers.shown.clear()
 
 
 def test_the_panel_says_what_is_outlined_and_completes_it(panel):
-    panel.onSegmentChanged()
     assert panel.ui.foundLabel.text == "5 axial slices, 8 mm apart"
     assert panel.ui.completeButton.enabled
     panel.onCompleteOrCancel()
@@ -177,7 +172,6 @@ def test_the_panel_says_what_is_outlined_and_completes_it(panel):
 
 
 def test_cancel_and_failures(panel):
-    panel.onSegmentChanged()
     panel.onCompleteOrCancel()
     panel.onCompleteOrCancel()
     panel.logic.completion.poll()
@@ -190,8 +184,7 @@ def test_cancel_and_failures(panel):
 
 
 def test_live_follows_the_choice_and_shows_no_window(panel):
-    panel.onSegmentChanged()
-    panel.keep(live=True)
+    panel.ui.liveCheckBox.checked = True
     assert panel.logic.completion.isLive
     assert not panel.ui.completeButton.enabled
     panel.logic.completion.poll()
@@ -199,8 +192,8 @@ def test_live_follows_the_choice_and_shows_no_window(panel):
     panel.logic.completion.poll()
     assert panel.windows == []
     assert panel.ui.statusLabel.text == "One slice. Outline another."
-    panel.keep(method="interpolate")
+    panel.ui.methodComboBox.setCurrentText("interpolate")
     panel.logic.completion.poll()
     assert panel.worker.requests[-1][1]["config"]["method"] == "interpolate"
-    panel.keep(live=False)
+    panel.ui.liveCheckBox.checked = False
     assert not panel.logic.completion.isLive

@@ -14,7 +14,7 @@ from SparseAnatomyLib.host import Folders, Nodes
 
 from .CompletionFolder import CONFIDENCE, CompletedShape
 
-NEXT_SLICE_NAME = "Next slice that would help most"
+NEXT_SLICE_NAME = "Next slice"
 OUTLINE_COLOR = (0.98, 0.72, 0.25)
 PLANE_COLOR = (0.45, 0.80, 1.0)
 CONFIDENCE_COLORS = ((0.0, (0.36, 0.11, 0.42)), (0.35, (0.76, 0.24, 0.40)), (0.65, (0.94, 0.58, 0.36)), (1.0, (0.97, 0.93, 0.82)))

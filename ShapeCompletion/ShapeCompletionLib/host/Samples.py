@@ -9,6 +9,7 @@ import numpy as np
 
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.host import ResultFiles
+from SparseAnatomyLib.host.SliceViews import aimSliceViews
 
 from .Outlines import addOutlines
 from .ParameterNode import ParameterNode
@@ -54,8 +55,11 @@ def loadSample(scene, path: Path | None = None) -> tuple[Any, str]:
 
 
 def chooseSample(scene, path: Path) -> None:
-    """Load outlines and choose them in the panel's settings; raises as `loadSample`."""
+    """Load outlines, show them in the slice views and choose them in the panel's settings; raises as `loadSample`."""
     node, segmentId = loadSample(scene, path)
+    bounds = np.zeros(6)
+    node.GetRASBounds(bounds)
+    aimSliceViews(scene, node, np.stack([bounds[::2], bounds[1::2]]))
     parameters = ParameterNode(scene)
     parameters.segmentationNode = node
     parameters.update(segmentId=segmentId)

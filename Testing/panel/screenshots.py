@@ -1,0 +1,130 @@
+"""Pictures of every step of both panels at 100 % and 200 %: `python -m Testing.panel.screenshots`, into Resources/Screenshots.
+
+The test host draws them: Slicer's own views and the panels as Slicer lays them out, in Qt's own style.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCALES = (1, 2)
+RUN_S = 900
+
+
+def main() -> None:
+    """Draw in a process for each scale, as Qt takes it from the environment when it starts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "Resources" / "Screenshots", help="where the pictures go")
+    parser.add_argument("--scale", type=int, choices=SCALES, help="draw in this process, at this scale alone")
+    parser.add_argument("--module", choices=("IntraopRecon", "ShapeCompletion"), help="one panel alone")
+    arguments = parser.parse_args()
+    if arguments.scale is not None:
+        draw(arguments.out, arguments.scale, arguments.module)
+        return
+    for scale in SCALES:
+        environment = {
+            "QT_QPA_PLATFORM": "offscreen",
+            "VTK_DEFAULT_OPENGL_WINDOW": "vtkOSOpenGLRenderWindow",
+            "OMP_NUM_THREADS": "1",
+            **os.environ,
+            "QT_SCALE_FACTOR": str(scale),
+            "PYTHONPATH": os.pathsep.join(str(REPOSITORY / part) for part in (".", "IntraopRecon", "ShapeCompletion")),
+        }
+        command = [sys.executable, "-m", "Testing.panel.screenshots", "--scale", str(scale), "--out", str(arguments.out.resolve())]
+        command += ["--module", arguments.module] if arguments.module else []
+        subprocess.run(command, env=environment, cwd=REPOSITORY, check=True)
+
+
+def draw(out: Path, scale: int, module: str | None = None) -> None:
+    """Go through the panels and draw."""
+    from Testing.host.desktop import desktop
+
+    from SparseAnatomyLib.host import Environment
+
+    out.mkdir(parents=True, exist_ok=True)
+    Environment.pythonExecutable = lambda: "PythonSlicer"  # as it reads in Slicer
+    with desktop() as running, tempfile.TemporaryDirectory() as folder:
+        running.load(*(REPOSITORY / name / f"{name}.py" for name in ("IntraopRecon", "ShapeCompletion")))
+        running.main_window.show()
+        camera = Camera(running, out, scale)
+        if module in (None, "ShapeCompletion"):
+            shape_steps(running, camera)
+        running.scene.Clear()
+        if module in (None, "IntraopRecon"):
+            recon_steps(running, camera, Path(folder))
+
+
+class Camera:
+    """Takes pictures of the whole window."""
+
+    def __init__(self, running, out: Path, scale: int) -> None:
+        self._running, self._out, self._scale = running, out, scale
+
+    def take(self, name: str) -> None:
+        """Draw the views and write the window as a picture."""
+        self._running.app.processEvents()
+        self._running.draw()
+        self._running.app.processEvents()
+        path = self._out / f"{name}{'@2x' if self._scale == 2 else ''}.png"
+        if not self._running.main_window.grab().save(str(path)):
+            raise OSError(f"{path} could not be written")
+        print(path)
+
+
+def recon_steps(running, camera: Camera, folder: Path) -> None:
+    """Go through IntraopRecon's panel."""
+    import slicer
+    from Testing.host.hands import choose, click, wait_until, write
+
+    name = "IntraopRecon"
+    slicer.util.selectModule(name)
+    panel = running.widget(name)
+    camera.take(f"{name}-1-empty")
+    write(panel.ui.caseFolderPath, "nowhere")
+    click(panel.ui.reconstructButton)
+    camera.take(f"{name}-2-wrong-folder")
+    case = shutil.copytree(REPOSITORY / "Resources" / "SampleCase" / "lumbar", folder / "lumbar")
+    os.chdir(folder)  # the picture then shows a short path
+    write(panel.ui.caseFolderPath, case.name)
+    choose(panel.ui.qualityComboBox, "preview")
+    click(panel.ui.reconstructButton)
+    wait_until(lambda: panel.ui.progressBar.value > 30 or not panel.logic.recon.isRunning, RUN_S)
+    camera.take(f"{name}-3-running")
+    wait_until(lambda: not panel.logic.recon.isRunning, RUN_S)
+    camera.take(f"{name}-4-result")
+    click(panel.ui.showXraysCheckBox)
+    camera.take(f"{name}-5-xrays")
+    os.chdir(REPOSITORY)
+
+
+def shape_steps(running, camera: Camera) -> None:
+    """Go through ShapeCompletion's panel."""
+    import SampleData
+    import slicer
+    from Testing.host.hands import click, wait_until
+
+    name = "ShapeCompletion"
+    slicer.util.selectModule(name)
+    panel = running.widget(name)
+    camera.take(f"{name}-1-empty")
+    SampleData.downloadSample("ShapeCompletionVertebraSlices")
+    camera.take(f"{name}-2-outlined")
+    click(panel.ui.completeButton)
+    camera.take(f"{name}-3-running")
+    wait_until(lambda: not panel.logic.completion.isRunning, RUN_S)
+    camera.take(f"{name}-4-result")
+    click(panel.ui.liveCheckBox)
+    wait_until(lambda: not panel.logic.completion.isRunning, RUN_S)
+    camera.take(f"{name}-5-live")
+    click(panel.ui.liveCheckBox)
+
+
+if __name__ == "__main__":
+    main()
