@@ -11,6 +11,7 @@ from bead_scenes import pose, volume_jig
 
 from IntraopReconLib.core.calibration.camera import Camera
 from IntraopReconLib.core.calibration.correspondence import Beads
+from IntraopReconLib.core.calibration.distortion import Distortion
 from IntraopReconLib.core.calibration.fiducials import write_fiducials
 from IntraopReconLib.core.xrays.dicom_writer import XraySeries, write_xray
 
@@ -36,10 +37,11 @@ def make_bead_case(folder: Path, jig: Beads = JIG, angles: tuple[tuple[float, fl
     return poses
 
 
-def bead_intensity(camera_from_lps: np.ndarray, jig: Beads, seed: int = 0) -> np.ndarray:
+def bead_intensity(camera_from_lps: np.ndarray, jig: Beads, seed: int = 0, distortion: Distortion | None = None) -> np.ndarray:
     """Return the stored values of an X-ray of the jig, uint16 [row, column]."""
     view = CAMERA.view(camera_from_lps)
     pixel, depth = view.project(jig.position_lps_mm), view.depth_mm(jig.position_lps_mm)
+    pixel = pixel if distortion is None else distortion.distorted(pixel)
     radius = BALL_MM * CAMERA.focal_px.mean() / depth
     image = bead_image(CAMERA.size_px[::-1], np.column_stack([pixel, radius]), bone=False, seed=seed)
     return np.clip(AIR * np.exp(-image), 1, 65_000).astype(np.uint16)

@@ -18,6 +18,8 @@ from PIL import Image
 from IntraopReconLib.core.calibrate_case import CalibrationFiles, CaseCalibration, calibrate_case
 from IntraopReconLib.core.calibration.calibration_file import read_record
 from IntraopReconLib.core.calibration.correspondence import Beads
+from IntraopReconLib.core.calibration.distortion import Distortion
+from IntraopReconLib.core.calibration.distortion_file import write_distortion
 from IntraopReconLib.core.calibration.fiducials import write_fiducials
 from IntraopReconLib.core.calibration.poses import PosedImage, read_poses, write_poses
 from IntraopReconLib.core.case import load_case
@@ -218,6 +220,40 @@ def test_each_bad_x_ray_is_named_and_the_good_ones_go_on(case, calibrated):
     for name in expected:
         assert (case / "calibration" / f"{name}.png").is_file()
     assert len(load_case(case).views) == 5
+
+
+def test_a_mirrored_list_is_told_from_mirrored_x_rays(case):
+    _keep(case, 2)
+    write_fiducials(case / "fiducials.mrk.json", replace(JIG, position_lps_mm=JIG.position_lps_mm * [-1, 1, 1]))
+    with pytest.raises(InputError, match="The X-rays and the list of the beads are mirror images of each other"):
+        calibrate_case(case)
+
+
+def test_distortion_is_corrected_in_poses_and_in_the_images_of_a_reconstruction(case, calibrated):
+    corners = np.array([[0.0, 0.0], [255.0, 0.0], [255.0, 239.0], [0.0, 239.0]])
+    terms = np.zeros((10, 2))  # 1; x, y; xx, xy, yy; xxx, xxy, xyy, yyy
+    terms[[6, 8], 0] = terms[[7, 9], 1] = 20.0
+    terms[[1, 2], [1, 0]] = 1.5, -1.5
+    distortion = Distortion((256, 240), 3, terms, corners, kind="square")
+    for number, truth in enumerate(calibrated[1]):
+        write_bead_xray(case, number, truth, intensity=bead_intensity(truth, JIG, number, distortion))
+    assert calibrate_case(case).grades["green"] < 5
+    assert not (case / "calibration" / "distortion.json").exists()
+    write_distortion(case / "arm.json", distortion)
+    (case / "poses.json").unlink(missing_ok=True)
+    result = calibrate_case(case, CalibrationFiles(distortion=case / "arm.json"))
+    assert result.grades["green"] == 5
+    assert "arm.json" in _data(case)["inputs_sha256"]
+    posed = read_poses(case / "poses.json")
+    for view, one, truth in zip(load_case(case).views, posed, calibrated[1], strict=True):
+        off = one.view.project(JIG.position_lps_mm) - CAMERA.view(truth).project(JIG.position_lps_mm)
+        assert np.hypot(*off.T).max() < 0.3
+        column, row = one.view.project(JIG.position_lps_mm).round().astype(int).T
+        assert not view.mask[row, column].any()
+        assert view.mask.mean() > 0.8
+    write_distortion(case / "arm.json", Distortion.none((512, 512)))
+    with pytest.raises(InputError, match=r"arm\.json is for images of 512 × 512 pixels"):
+        calibrate_case(case, CalibrationFiles(distortion=case / "arm.json"))
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ ZOOM_NOTICED = 0.1
 SHIFT_NOTICED = 0.1  # of the half diagonal
 MOST_SHIFT = 2.0  # beyond, no crop explains it: the jig is another one
 NO_POSE_REMEDY = "Check that the bead coordinates belong to this jig and that the points are its beads; take the X-ray again."
+MIRRORED_REMEDY = "Export it unmirrored, as seen from the source, or reverse its columns."
 UNIT_FACTORS = {"centimeters": 10.0, "inches": 25.4}
 
 
@@ -109,7 +110,7 @@ def mirrored_problem(
     return Problem(
         f"{points.name} is mirrored: with its columns reversed it shows {len(found[0].matches)} beads of the jig, "
         f"as it is {len(best.matches) if best else 'none'}.",
-        "Export it unmirrored, as seen from the source, or reverse its columns.",
+        MIRRORED_REMEDY,
     )
 
 

@@ -16,11 +16,16 @@ from .camera import Camera
 from .correspondence import BeadPoints, Beads, match_view
 from .distortion import Distortion
 from .intrinsics import CameraGroup
-from .jig_checks import LEAST_EXTENT_MM, MOST_EXTENT_MM, Problem, zoom_problem
+from .jig_checks import LEAST_EXTENT_MM, MIRRORED_REMEDY, MOST_EXTENT_MM, Problem, zoom_problem
 from .poses import GRADES
 from .self_calibrate import SelfCalibration, self_calibrate
 from .shots import Shot
 
+MIRRORED = Problem(
+    "The X-rays and the list of the beads are mirror images of each other.",
+    "Export the X-rays as seen from the source, not from the detector; or correct the list, if one of its coordinates has the wrong sign.",
+)
+NO_PROBLEM = Problem("", "")
 LEAST_COMPARED = 4  # fewer views do not tell which of them is the misfit
 FRONTAL = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])  # camera from LPS: source in front, head up
 
@@ -101,6 +106,9 @@ def solve(
         problems |= {problem.message: problem for problem in calibration.problems}
         for number, view in zip(numbers, calibration.views, strict=True):
             solved[number] = SolvedShot(shots[number], calibration.camera, view, view.problems)
+    searched = [one for one in solved if one.calibrated]
+    if len(searched) > 1 and all(problem.remedy == MIRRORED_REMEDY for one in searched for problem in one.problems or [NO_PROBLEM]):
+        problems[MIRRORED.message] = MIRRORED
     return Solution(tuple(solved), beads, unknown, tuple(problems.values()))
 
 
