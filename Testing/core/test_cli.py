@@ -24,7 +24,7 @@ from SparseAnatomyLib.errors import Cancelled, InputError, ResourceError
 LIBRARY = Path(cli.__file__).parents[1]
 FLAGS = {
     "demo": ["--out", "--case"],
-    "simulate": ["--out", "--views", "--seed", "--size", "--realistic", "--beads"],
+    "simulate": ["--out", "--views", "--seed", "--size", "--realistic", "--beads", "--jig"],
     "calibrate": ["--fiducials", "--intrinsics", "--distortion", "--known-distance"],
     "import-poses": ["--intrinsics", "--coordinate-system", "--unit", "--rows-up", "--first-pixel"],
     "export-poses": ["--out", "--format"],
