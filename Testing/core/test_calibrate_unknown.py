@@ -95,6 +95,22 @@ def test_the_real_phantom_is_calibrated_without_its_coordinates(shared_data, tmp
         np.testing.assert_allclose(steps, [0, 15, 30, 15, 30], atol=4)  # the nominal orbits and tilts in the file names
     views = load_case(case).views
     assert all(view.mask.mean() > 0.6 for view in views)
+    _check_spine(shared_data / "carm", case, tmp_path / "spine")
+
+
+def _check_spine(images: Path, phantom: Path, case: Path) -> None:
+    """Check that the beads found in X-rays of the phantom alone explain those of the phantom beside a spine."""
+    (case / "xrays").mkdir(parents=True)
+    for path in images.glob("Fiducial_*_Spine_*.dcm"):
+        shutil.copy(path, case / "xrays")
+    files = CalibrationFiles(phantom / "fiducials.mrk.json", phantom / "arm.json", phantom / "calibration" / "distortion.json")
+    result = calibrate_case(case, files)
+    assert result.grades == {"green": 0, "amber": 3, "red": 0}
+    for view in _data(case)["views"]:
+        assert view["explained"] >= 16
+        assert view["reprojection_rms_px"] < 0.7
+        assert view["rivals"] == []
+    assert len(load_case(case).views) == 3
 
 
 def _turn_deg(one: PosedImage, other: PosedImage) -> float:
