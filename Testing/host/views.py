@@ -70,6 +70,7 @@ class qMRMLThreeDView(_View):
     def _prepare(self) -> None:
         bottom, top = Snapshot._BACKGROUND_3D
         self._renderer.GradientBackgroundOn()
+        self._renderer.DitherGradientOff()  # pictures are a third as large
         self._renderer.SetBackground(*bottom)
         self._renderer.SetBackground2(*top)
         factory = slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance()

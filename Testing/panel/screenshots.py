@@ -13,8 +13,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCALES = (1, 2)
+SIZE_PX = (1080, 640)
 RUN_S = 900
 
 
@@ -52,6 +55,7 @@ def draw(out: Path, scale: int, module: str | None = None) -> None:
     Environment.pythonExecutable = lambda: "PythonSlicer"  # as it reads in Slicer
     with desktop() as running, tempfile.TemporaryDirectory() as folder:
         running.load(*(REPOSITORY / name / f"{name}.py" for name in ("IntraopRecon", "ShapeCompletion")))
+        running.main_window.resize(*SIZE_PX)
         running.main_window.show()
         camera = Camera(running, out, scale)
         if module in (None, "ShapeCompletion"):
@@ -75,6 +79,9 @@ class Camera:
         path = self._out / f"{name}{'@2x' if self._scale == 2 else ''}.png"
         if not self._running.main_window.grab().save(str(path)):
             raise OSError(f"{path} could not be written")
+        with Image.open(path) as picture:
+            opaque = picture.convert("RGB")
+        opaque.save(path, optimize=True)
         print(path)
 
 
