@@ -156,16 +156,16 @@ class PoseSettings:
         prior_share: A pose may be off by this many times what is expected without being pulled back.
     """
 
-    levels: tuple[tuple[int, int], ...] = ((32, 6), (64, 6), (96, 6))
+    levels: tuple[tuple[int, int], ...] = ((32, 6), (64, 6), (96, 8))
     least_spacing_mm: float = 1.5
     first_cycles: int = 3
     binning: int = 2
     relaxation: float = 0.9
-    tv_mm: float = 0.02
+    tv_mm: float = 0.04
     high_pass_mm: float = 20.0
     correlation_mm: float = 40.0
     huber: float = 2.0
-    over_relaxation: float = 1.4
+    over_relaxation: float = 1.8
     most_mm: float = 5.0
     most_deg: float = 2.0
     sigma_mm: float = 1.5

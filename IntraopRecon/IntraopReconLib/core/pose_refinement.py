@@ -36,8 +36,9 @@ LEAST_OUTSIDE = 0.15  # of all attenuation: while poses are wrong, a tenth seems
 FIRST_MARGIN = 2.0  # edge of the first box over that of the region: only better poses allow to take the outside from the images
 LEAST_VIEWS = 6  # fewer agree with each other at many poses
 LEAST_PIXELS = 12  # along an image's edge, for the poses
-MISFIT_DEVIATIONS, MISFIT_RATIO = 6.0, 1.5  # a view that much less explained than the median (robust deviations, times) fights the others
-FIT_RATIO = 2.0  # of the median: a view left out fits again; the volume that it took no part in explains it a little less than the others
+MISFIT_DEVIATIONS, MISFIT_RATIO = 6.0, 2.5  # a view that much less explained than the median (robust deviations, times) fights the others
+FAR_DEVIATIONS = 5.0  # corrections that many times the median from the middle come from blunders, and do not hold the gauge
+JUDGED_FROM = 3  # rounds: before, no volume is worth fighting
 
 
 def is_asked(choice: RefinePoses, views: Sequence[MeasuredView]) -> bool:
@@ -108,8 +109,8 @@ class PoseState:
 
     Attributes:
         motions: What carries each calibrated view to its present place, in the frame of the box, [view, 4, 4].
-        level_motions: What they were when the present level began.
         left_out: Which views take no part in the volume, bool [view].
+        level_motions, level_left_out: What they were when the present level began.
         unexplained: Share of each image that the volume does not explain, [view].
         sart: The volume.
         grid: Of the volume; None before the first round.
@@ -117,8 +118,9 @@ class PoseState:
     """
 
     motions: np.ndarray
-    level_motions: np.ndarray
     left_out: np.ndarray
+    level_motions: np.ndarray
+    level_left_out: np.ndarray
     unexplained: np.ndarray
     sart: SartState | None = None
     grid: VoxelGrid | None = None
@@ -128,7 +130,7 @@ class PoseState:
     def of(cls, views: int) -> PoseState:
         """Start from the calibrated poses."""
         still = np.tile(np.eye(4), (views, 1, 1))
-        return cls(still, still.copy(), np.zeros(views, bool), np.ones(views))
+        return cls(still, np.zeros(views, bool), still.copy(), np.zeros(views, bool), np.ones(views))
 
     @property
     def corrections(self) -> np.ndarray:
@@ -137,7 +139,7 @@ class PoseState:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return everything but the grid as arrays, for a checkpoint."""
-        names = ("motions", "level_motions", "left_out", "unexplained", "rounds")
+        names = ("motions", "left_out", "level_motions", "level_left_out", "unexplained", "rounds")
         return {name: np.asarray(getattr(self, name)) for name in names} | {
             f"sart.{field.name}": np.asarray(getattr(self.sart, field.name)) for field in dataclasses.fields(SartState)
         }
@@ -147,7 +149,7 @@ class PoseState:
         """Go on from what `arrays` gave; the grid is the caller's."""
         sart = {name.removeprefix("sart."): value for name, value in arrays.items() if name.startswith("sart.")}
         state = SartState(**{**sart, "momentum": float(sart["momentum"]), "cycle": int(sart["cycle"])})
-        own = (arrays[name] for name in ("motions", "level_motions", "left_out", "unexplained"))
+        own = (arrays[name] for name in ("motions", "left_out", "level_motions", "level_left_out", "unexplained"))
         return cls(*own, state, None, int(arrays["rounds"]))
 
 
@@ -181,7 +183,7 @@ def refine_poses(
     while state.rounds < len(levels):
         if level is None or level.number != levels[state.rounds]:
             if level is not None or not state.rounds:
-                state.level_motions = state.motions.copy()
+                state.level_motions, state.level_left_out = state.motions.copy(), state.left_out.copy()
             inside = _inside(acquisition, state, seed, after_step) if levels[state.rounds] else acquisition
             level = _Level.of(inside, levels[state.rounds], settings)
         _to_grid(state, level.grid)
@@ -193,7 +195,7 @@ def refine_poses(
         level.update_poses(state, sigma, settings, told)
         hold_gauge(state, acquisition)
         state.rounds += 1
-        if state.rounds == len(levels) or levels[state.rounds] != level.number:
+        if state.rounds >= JUDGED_FROM:
             judge_views(state)
         checkpoint.save(STAGE, state.arrays(), CHECKPOINT_SECONDS)
     return state
@@ -242,6 +244,7 @@ class _Level:
 def _inside(acquisition: Acquisition, state: PoseState, seed: int, after_step: Callable[[float], None]) -> Acquisition:
     """Return the images without the anatomy beyond the region, as the poses at the level's beginning show it."""
     present = dataclasses.replace(acquisition, geometries=moved_geometries(acquisition, state.level_motions))
+    present = present.without(np.flatnonzero(state.level_left_out), seed)
     cleaned, share = without_outside(present, seed, lambda done: after_step(0.0))
     return dataclasses.replace(acquisition, attenuation=cleaned.attenuation) if share > LEAST_OUTSIDE else acquisition
 
@@ -268,9 +271,12 @@ def hold_gauge(state: PoseState, acquisition: Acquisition, moved: np.ndarray | N
         acquisition: The views at their calibrated poses.
         moved: Views that a motion of the patient concerns: coordinates are those of the others, bool [view].
     """
-    counts = ~state.left_out if moved is None else ~(state.left_out | moved)
+    candidates = ~state.left_out if moved is None else ~(state.left_out | moved)
+    shifts = state.corrections[:, 3:]
+    distances = np.linalg.norm(shifts - np.median(shifts[candidates], axis=0), axis=1)
+    counts = candidates & (distances <= FAR_DEVIATIONS * float(np.median(distances[candidates])))
     beams = np.array([geometry.lps_from_camera[:3, 2] for geometry in acquisition.geometries])
-    along = float(np.mean((state.corrections[counts, 3:] * beams[counts]).sum(1)))
+    along = float(np.mean((shifts[counts] * beams[counts]).sum(1)))
     for index, beam in enumerate(beams):
         state.motions[index, :3, 3] -= along * beam
     back = np.linalg.inv(motion(state.corrections[counts].mean(0)))
@@ -282,5 +288,4 @@ def judge_views(state: PoseState) -> None:
     used = state.unexplained[~state.left_out]
     median = float(np.median(used))
     spread = 1.4826 * float(np.median(np.abs(used - median)))
-    misfit = max(median + MISFIT_DEVIATIONS * spread, MISFIT_RATIO * median)
-    state.left_out = state.unexplained > np.where(state.left_out, max(misfit, FIT_RATIO * median), misfit)
+    state.left_out = state.unexplained > max(median + MISFIT_DEVIATIONS * spread, MISFIT_RATIO * median)
