@@ -75,7 +75,8 @@ def test_extras_and_commands_are_the_promised_ones(project: dict):
 
 def test_installing_takes_every_package(project: dict):
     find = project["tool"]["setuptools"]["packages"]["find"]
-    packages = {path.parent for path in _tracked() if path.name == "__init__.py"}
+    tests = REPOSITORY / "Testing"  # never installed
+    packages = {path.parent for path in _tracked() if path.name == "__init__.py" and tests not in path.parents}
     roots = {folder: REPOSITORY / folder for folder in find["where"]}
     for package in packages:
         root = next(root for root in roots.values() if root in package.parents)
@@ -150,7 +151,7 @@ def test_readme_headings_that_are_linked_exist():
 
 
 PROGRAMS = {"intraop-recon": "IntraopReconLib", "shape-completion": "ShapeCompletionLib"}
-README_COMMANDS = re.findall(rf"^(?:\.venv/bin/)?({'|'.join(PROGRAMS)}) (\w+)([^\n]*)", _text("README.md"), re.MULTILINE)
+README_COMMANDS = re.findall(rf"^(?:\.venv/bin/)?({'|'.join(PROGRAMS)}) ([\w-]+)([^\n]*)", _text("README.md"), re.MULTILINE)
 
 
 def _options_of(program: str, command: str) -> set[str]:
