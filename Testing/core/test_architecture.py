@@ -65,7 +65,7 @@ def _import_all(modules: list[str], blocked: tuple[str, ...]) -> str:
 
 LIGHT = {  # what the host may import of a core
     "IntraopReconLib": ("config", "calibration_config"),
-    "ShapeCompletionLib": ("config", "config_check", "sampling", "planes", "completion", "prior_card"),
+    "ShapeCompletionLib": ("config", "config_check", "sampling", "planes", "completion", "prior_card", "result"),
 }
 
 

@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from typing import Any, Generic, TypeVar
 
 _SETTINGS = "Settings"
+_KINDS = {str: "text", bool: "True or False", int: "a whole number", float: "a number"}
 
 Settings = TypeVar("Settings")
 
@@ -18,14 +19,14 @@ Settings = TypeVar("Settings")
 class SettingsNode(Generic[Settings]):
     """Reads and writes the settings of one module in one scene."""
 
-    def __init__(self, scene, moduleName: str, defaults: Settings, choices: Mapping[str, Collection[str]]) -> None:
+    def __init__(self, scene, moduleName: str, defaults: Settings, choices: Mapping[str, Collection[Any]]) -> None:
         """Take the scene's parameter node, a new one if it has none.
 
         Args:
             scene: vtkMRMLScene.
             moduleName: Name of the Slicer module.
-            defaults: A frozen dataclass of texts and booleans; a value of another type is not taken.
-            choices: The values that a text may have, by its name; any where it is not listed.
+            defaults: A frozen dataclass of texts, booleans and numbers; a value of another type is not taken.
+            choices: The values that a setting may have, by its name; any where it is not listed.
         """
         node = scene.GetSingletonNode(moduleName, "vtkMRMLScriptedModuleNode")
         if node is None:
@@ -55,8 +56,8 @@ class SettingsNode(Generic[Settings]):
         settings = replace(self.settings, **changes)
         for name, value in changes.items():
             if not self._isValid(name, value):
-                kind = "text" if isinstance(getattr(self._defaults, name), str) else "True or False"
-                among = f" among {', '.join(self._choices[name])}" if name in self._choices else ""
+                kind = _KINDS[type(getattr(self._defaults, name))]
+                among = f" among {', '.join(map(str, self._choices[name]))}" if name in self._choices else ""
                 raise ValueError(f"{name}: expected {kind}{among}, got {value!r}.")
         self.node.SetParameter(_SETTINGS, json.dumps(vars(settings), sort_keys=True))
 

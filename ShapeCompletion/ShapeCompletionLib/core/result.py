@@ -13,14 +13,17 @@ from ShapeCompletionLib.core.completion import Completion, NextSlice
 from ShapeCompletionLib.core.config import CompletionConfig
 from ShapeCompletionLib.core.config_check import config_to_json
 from ShapeCompletionLib.core.sampling import Context
-from SparseAnatomyLib.mesh import write_vtp
+from SparseAnatomyLib.grid import VoxelGrid
+from SparseAnatomyLib.mesh import TriangleMesh, write_stl, write_vtp
 from SparseAnatomyLib.provenance import RESEARCH_USE_ONLY, json_ready, now_utc, package_versions
 from SparseAnatomyLib.staging import write_together
 from SparseAnatomyLib.volumes import write_volume
 
 CONFIDENCE = "confidence"  # name of the mesh's point array
 FILES = {"shape": "shape.nrrd", "probability": "probability.nrrd", "mesh_vtp": "shape.vtp", "report_json": "report.json"}
-_OF_AN_EARLIER_RESULT = ("metrics.json",)
+STL_FILE = "shape.stl"  # written where it is asked for
+REPORT_FORMAT = "SparseAnatomy shape report"
+_OF_AN_EARLIER_RESULT = ("metrics.json", STL_FILE)
 _PACKAGES = ("numpy", "scipy", "numba", "torch", "SimpleITK", "vtk")
 
 
@@ -45,22 +48,56 @@ def write_completion(
         InputError: The folder cannot be made or written to.
         ResourceError: The disk is full or fails.
     """
-    report = json_ready({**provenance, **_report(completion, context, config)})
+    report = {**provenance, **_report(completion, context, config)}
+    return write_files(out, completion.grid, completion.probability, completion.mesh, completion.confidence, report)
+
+
+def write_files(
+    out: Path,
+    grid: VoxelGrid,
+    probability: np.ndarray,
+    mesh: TriangleMesh,
+    confidence: np.ndarray,
+    report: Mapping[str, Any],
+    with_stl: bool = False,
+) -> dict[str, Path]:
+    """Write the files of a result folder, all of them or none.
+
+    Args:
+        out: As `write_completion`.
+        grid: Where the voxels lie.
+        probability: float [k, j, i]; inside the structure it exceeds a half.
+        mesh: The surface.
+        confidence: One per point of the mesh, float32 [n].
+        report: What `report.json` says.
+        with_stl: Whether the surface is also written as STL.
+
+    Returns:
+        Path by name, as `FILES`.
+
+    Raises:
+        InputError: The folder cannot be made or written to.
+        ResourceError: The disk is full or fails.
+    """
+    text = json.dumps(json_ready(report), indent=1, allow_nan=False)
 
     def write(folder: Path) -> None:
-        write_volume(folder / FILES["shape"], completion.shape, completion.grid, np.uint8)
-        write_volume(folder / FILES["probability"], completion.probability, completion.grid)
-        write_vtp(completion.mesh, folder / FILES["mesh_vtp"], {CONFIDENCE: completion.confidence})
-        (folder / FILES["report_json"]).write_text(json.dumps(report, indent=1, allow_nan=False), encoding="utf-8")
+        write_volume(folder / FILES["shape"], probability > 0.5, grid, np.uint8)
+        write_volume(folder / FILES["probability"], probability, grid)
+        write_vtp(mesh, folder / FILES["mesh_vtp"], {CONFIDENCE: confidence})
+        (folder / FILES["report_json"]).write_text(text, encoding="utf-8")
+        if with_stl:
+            write_stl(mesh, folder / STL_FILE)
 
-    write_together(out, list(FILES.values()), write, _OF_AN_EARLIER_RESULT)
+    names = [*FILES.values(), *([STL_FILE] if with_stl else [])]
+    write_together(out, names, write, [name for name in _OF_AN_EARLIER_RESULT if name not in names])
     return {role: Path(out) / name for role, name in FILES.items()}
 
 
 def _report(completion: Completion, context: Context, config: CompletionConfig) -> dict[str, Any]:
     grid = completion.grid
     return {
-        "format": "SparseAnatomy shape report",
+        "format": REPORT_FORMAT,
         "version": 1,
         "notice": RESEARCH_USE_ONLY,
         "created_utc": now_utc(),
