@@ -7,6 +7,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 FRAME = 1.12
 """How much wider than the anatomy a picture is."""
+_SAME_DIRECTION = 0.99999  # cosine; a view this close to a plane is not turned
 
 
 def showInSliceViews(scene, volume, over=None) -> None:
@@ -49,3 +50,50 @@ def framedPointsRas(model, volume) -> np.ndarray:
     bounds = np.zeros(6)
     volume.GetRASBounds(bounds)
     return np.stack(np.meshgrid(*bounds.reshape(3, 2), indexing="ij"), -1).reshape(-1, 3)
+
+
+def showPlane(scene, centerRas: np.ndarray, normalRas: np.ndarray, extentMm: float) -> str:
+    """Turn and move the slice view that looks most nearly along a normal, so that it shows this plane; the other views stay.
+
+    Args:
+        scene: vtkMRMLScene.
+        centerRas: Of the plane, mm, [3]; it comes to the middle of the view.
+        normalRas: [3].
+        extentMm: Edge length of the square that is to be seen.
+
+    Returns:
+        Name of the view, such as `Red`; empty where the scene has none.
+    """
+    views = [scene.GetNthNodeByClass(n, "vtkMRMLSliceNode") for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceNode"))]
+    if not views:
+        return ""
+    normal = np.asarray(normalRas, float) / np.linalg.norm(normalRas)
+    alongs = [abs(float(normal @ _axis(view, 2))) for view in views]
+    view = views[int(np.argmax(alongs))]
+    if max(alongs) < _SAME_DIRECTION:
+        _turn(view, normal)
+    width, height, _ = view.GetDimensions()
+    shorter = max(min(width, height), 1)
+    view.SetFieldOfView(FRAME * extentMm * width / shorter, FRAME * extentMm * height / shorter, view.GetFieldOfView()[2])
+    view.JumpSliceByCentering(*np.asarray(centerRas, float).tolist())
+    return view.GetLayoutName()
+
+
+def _turn(view, normal: np.ndarray) -> None:
+    """Turn a slice view by as little as can be until it looks along a normal or against it; what is left and what is up stay so."""
+    normal = normal * (1 if float(normal @ _axis(view, 2)) > 0 else -1)
+    up = _axis(view, 1) - float(_axis(view, 1) @ normal) * normal
+    up /= np.linalg.norm(up)
+    right = np.cross(up, normal)
+    right *= 1 if float(right @ _axis(view, 0)) > 0 else -1  # Slicer's own views are left-handed
+    for column, axis in enumerate((right, up, normal)):
+        for row in range(3):
+            view.GetSliceToRAS().SetElement(row, column, float(axis[row]))
+    view.UpdateMatrices()
+
+
+def _axis(view, column: int) -> np.ndarray:
+    """Return an axis of a slice view, RAS: 0 to the right, 1 up, 2 along its normal."""
+    matrix = view.GetSliceToRAS()
+    axis = np.array([matrix.GetElement(row, column) for row in range(3)])
+    return axis / np.linalg.norm(axis)
