@@ -18,10 +18,12 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QLineEdit,
     QMessageBox,
+    QPushButton,
     QSizePolicy,
     QSlider,
     QStyle,
     QStyleOptionButton,
+    QTextBrowser,
     QToolButton,
     QWidget,
 )
@@ -303,3 +305,70 @@ class ctkMessageBox(QMessageBox):
         self._key = ""
 
     dontShowAgainSettingsKey = Property(str, lambda self: self._key, lambda self, value: setattr(self, "_key", value))
+
+
+@stand_in
+class ctkPushButton(QPushButton):
+    """A push button."""
+
+
+@stand_in
+class ctkFittedTextBrowser(QTextBrowser):
+    """A text of as many lines as it needs."""
+
+
+@stand_in
+class ctkRangeWidget(QWidget):
+    """Two numbers, the lesser and the greater."""
+
+    valuesChanged = Signal(float, float)
+    minimumValueChanged = Signal(float)
+    maximumValueChanged = Signal(float)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._spins = [QDoubleSpinBox(self), QDoubleSpinBox(self)]
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for spin in self._spins:
+            layout.addWidget(spin)
+            spin.setRange(0, 99)
+        self._spins[1].setValue(99)
+        self._spins[0].valueChanged.connect(lambda value: self._changed(0, value))
+        self._spins[1].valueChanged.connect(lambda value: self._changed(1, value))
+
+    def _changed(self, which: int, value: float) -> None:
+        low, high = self._spins
+        if low.value() > high.value():
+            self._spins[1 - which].setValue(value)
+        (self.minimumValueChanged, self.maximumValueChanged)[which].emit(value)
+        self.valuesChanged.emit(low.value(), high.value())
+
+    def _each(self, setter: str, value: float) -> None:
+        for spin in self._spins:
+            getattr(spin, setter)(value)
+
+    @invokable
+    def setValues(self, low: float, high: float) -> None:
+        self._spins[0].setValue(low)
+        self._spins[1].setValue(high)
+
+    @invokable
+    def setMinimumValue(self, value: float) -> None:
+        self._spins[0].setValue(value)
+
+    @invokable
+    def setMaximumValue(self, value: float) -> None:
+        self._spins[1].setValue(value)
+
+    @invokable
+    def setRange(self, minimum: float, maximum: float) -> None:
+        self._each("setMinimum", minimum)
+        self._each("setMaximum", maximum)
+
+    minimumValue = Property(float, lambda self: self._spins[0].value(), setMinimumValue)
+    maximumValue = Property(float, lambda self: self._spins[1].value(), setMaximumValue)
+    minimum = Property(float, lambda self: self._spins[0].minimum(), lambda self, value: self._each("setMinimum", value))
+    maximum = Property(float, lambda self: self._spins[0].maximum(), lambda self, value: self._each("setMaximum", value))
+    decimals = Property(int, lambda self: self._spins[0].decimals(), lambda self, value: self._each("setDecimals", value))
+    singleStep = Property(float, lambda self: self._spins[0].singleStep(), lambda self, value: self._each("setSingleStep", value))

@@ -8,9 +8,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from PySide6.QtCore import QEventLoop, QPoint, Qt, QTimer
+from PySide6.QtCore import QEventLoop, QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
+from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QAbstractButton, QApplication, QCheckBox, QComboBox, QLineEdit, QRadioButton, QScrollArea, QWidget
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QAbstractItemView,
+    QApplication,
+    QCheckBox,
+    QComboBox,
+    QLineEdit,
+    QRadioButton,
+    QScrollArea,
+    QSlider,
+    QWidget,
+)
 
 from .ctk_widgets import ctkCollapsibleButton
 from .values import unwrap
@@ -85,6 +97,44 @@ def write(widget: Any, text: str) -> None:
         QApplication.clipboard().setText(text)
         QTest.keyClick(line, Qt.Key.Key_V, Qt.KeyboardModifier.ControlModifier)
     QTest.keyClick(line, Qt.Key.Key_Return)
+    QApplication.processEvents()
+
+
+def select_cell(widget: Any, row: int, column: int = 0, on_check_box: bool = False) -> None:
+    """Click on a cell of a table, list or tree, or on the check box in it."""
+    cpp = _reach(widget)
+    table = cpp if isinstance(cpp, QAbstractItemView) else cpp.findChild(QAbstractItemView)
+    index = table.model().index(row, column)
+    if not index.isValid():
+        raise OutOfReach(f"{cpp.objectName()} has no cell ({row}, {column})")
+    table.scrollTo(index)
+    place = table.visualRect(index)
+    point = QPoint(place.left() + 10, place.center().y()) if on_check_box else place.center()
+    QTest.mouseClick(table.viewport(), _LEFT, Qt.KeyboardModifier.NoModifier, point)
+    QApplication.processEvents()
+
+
+def slide(widget: Any, steps: int) -> None:
+    """Move a slider by steps of its arrow keys, to the left where negative."""
+    cpp = _reach(widget)
+    slider = cpp if isinstance(cpp, QSlider) else cpp.findChild(QSlider)
+    slider.setFocus()
+    for _ in range(abs(steps)):
+        QTest.keyClick(slider, Qt.Key.Key_Right if steps > 0 else Qt.Key.Key_Left)
+    QApplication.processEvents()
+
+
+def drop(widget: Any, paths: list[Any]) -> None:
+    """Drag files or folders onto a widget and let go."""
+    cpp = _reach(widget)
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
+    middle = QPointF(cpp.rect().center())
+    manner = (Qt.DropAction.CopyAction, data, _LEFT, Qt.KeyboardModifier.NoModifier)
+    for event in (QDragEnterEvent(middle, *manner), QDropEvent(middle, *manner)):
+        event.setAccepted(False)
+        if not cpp.acceptDrops() or not QApplication.sendEvent(cpp, event) or not event.isAccepted():
+            raise OutOfReach(f"{cpp.objectName()} takes no files")
     QApplication.processEvents()
 
 

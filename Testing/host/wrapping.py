@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import inspect
 import types
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -72,7 +73,13 @@ class Method:
             raise NotInSlicer("The test host opens no menus: trigger the action.")
         if self.__name__ == "singleShot":
             args = tuple(_guard(arg) if callable(arg) else arg for arg in args)
-        return wrap(self._function(*[unwrap(arg) for arg in args]))
+        plain = [unwrap(arg) for arg in args]
+        try:
+            return wrap(self._function(*plain))
+        except DeprecationWarning:  # of Qt 6, where warnings are errors; Slicer has Qt 5
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                return wrap(self._function(*plain))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Method) and (self._owner, self.__name__) == (other._owner, other.__name__)

@@ -11,7 +11,7 @@ import slicer
 from PySide6.QtTest import QTest
 from Testing.host import signals
 from Testing.host.desktop import desktop
-from Testing.host.hands import OutOfReach, choose, click, wait_until, write
+from Testing.host.hands import OutOfReach, choose, click, drop, select_cell, slide, wait_until, write
 from Testing.host.values import NotInSlicer, unwrap
 
 
@@ -221,6 +221,51 @@ def test_hands_reach_only_what_a_user_reaches(qt):
     write(line, "hello")
     write(line, "again")
     assert line.text == "again"
+    box.hide()
+
+
+def test_tables_sliders_and_drops(qt, tmp_path):
+    class Place(qt.QFrame):
+        def dragEnterEvent(self, event):
+            if event.mimeData().hasUrls():
+                event.acceptProposedAction()
+
+        def dropEvent(self, event):
+            assert event.pos().x() > 0  # as in Qt 5
+            self.got = [url.toLocalFile() for url in event.mimeData().urls()]
+            event.acceptProposedAction()
+
+    box, table, place = qt.QWidget(), qt.QTableWidget(2, 2), Place()
+    layout, slider, got = qt.QVBoxLayout(box), sys.modules["ctk"].ctkSliderWidget(), []
+    for widget in (table, slider, place):
+        layout.addWidget(widget)
+    item = qt.QTableWidgetItem("second")
+    item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable | qt.Qt.ItemIsSelectable)
+    item.setCheckState(qt.Qt.Unchecked)
+    table.setItem(1, 0, item)
+    table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
+    table.connect("cellClicked(int,int)", lambda row, column: got.append((row, column)))
+    slider.connect("valueChanged(double)", lambda value: got.append(value))
+    slider.singleStep = 1.0
+    slider.setRange(0, 1000)
+    place.minimumHeight = 40
+    box.show()
+    select_cell(table, 1)
+    assert got == [(1, 0)]
+    assert table.selectedItems() == (item,)
+    assert item.text() == "second"
+    select_cell(table, 1, on_check_box=True)
+    assert item.checkState() == qt.Qt.Checked
+    got.clear()
+    slide(slider, 2)
+    assert got == [1.0, 2.0]
+    with pytest.raises(OutOfReach, match="takes no files"):
+        drop(place, [tmp_path])
+    place.acceptDrops = True
+    drop(place, [tmp_path])
+    assert place.got == [str(tmp_path)]
+    with pytest.raises(OutOfReach, match="no cell"):
+        select_cell(table, 5)
     box.hide()
 
 
