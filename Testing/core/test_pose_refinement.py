@@ -22,7 +22,7 @@ from IntraopReconLib.core.case import load_case
 from IntraopReconLib.core.checkpoint import Checkpoint
 from IntraopReconLib.core.config import EFFORTS, Effort
 from IntraopReconLib.core.pipeline import reconstruct_case
-from IntraopReconLib.core.pose_findings import find_motion
+from IntraopReconLib.core.pose_findings import alone, find_motion
 from IntraopReconLib.core.pose_refinement import PoseState, hold_gauge, is_asked, with_refined_poses
 from IntraopReconLib.core.pose_registration import motion, step_of
 from IntraopReconLib.core.reconstruct import reconstruct
@@ -128,18 +128,34 @@ def test_blunders_do_not_hold_the_gauge():
     assert np.linalg.norm(state.corrections[usual, 3:].mean(0)) < 0.02
 
 
-@pytest.mark.parametrize("what", ["pose", "patient"])
-def test_a_view_that_fights_the_others_is_named(what):
+def test_an_x_ray_of_somebody_else_is_named_and_left_out():
     views = perturbed(0.5, 0.25, seed=2)
-    if what == "pose":
-        views[5] = carried(views[5], about_center(np.zeros(3), np.array([12.0, -8.0, 14.0])))
-    else:
-        views[5] = replace(views[5], attenuation=phantom_scene.radiograph(true_views()[5].geometry, pose_scenes.SOMEBODY_ELSE))
+    views[5] = replace(views[5], attenuation=phantom_scene.radiograph(true_views()[5].geometry, pose_scenes.SOMEBODY_ELSE))
     poses, known, found = refined(views)
     assert [pose.name for pose in known if pose.left_out] == [views[5].name]
     assert len(found) == 1
     assert found[0].startswith(f"{views[5].name} was left out")
     assert errors(poses, np.delete(np.arange(VIEWS), 5))[0].mean() < 0.15
+
+
+@pytest.mark.parametrize("index", [2, 5])
+def test_a_pose_that_is_far_off_is_named_and_does_no_harm(index):
+    views = perturbed(0.5, 0.25, seed=2)
+    views[index] = carried(views[index], about_center(np.zeros(3), np.array([12.0, -8.0, 14.0])))
+    poses, known, found = refined(views)
+    assert len(found) == 1
+    assert views[index].name in found[0]
+    assert ("was left out" if known[index].left_out else "was corrected") in found[0]
+    assert errors(poses, np.delete(np.arange(VIEWS), index))[0].mean() < 0.15
+    assert known[index].left_out or errors(poses)[0][index] < 0.05 * 20
+
+
+def test_a_blunder_is_no_motion():
+    corrections, beams = _random_corrections(2, 0.3)
+    corrections[[4, 11], 3:] += [[20.0, 5.0, 0.0], [-9.0, 0.0, 6.0]]
+    sigma = np.full(25, 0.5)
+    np.testing.assert_array_equal(np.flatnonzero(alone(corrections, sigma)), [4, 11])
+    assert find_motion(corrections, beams, ~alone(corrections, sigma)) is None
 
 
 def test_a_stranger_does_not_enter_the_volume(monkeypatch):

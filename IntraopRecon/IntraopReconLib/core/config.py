@@ -141,6 +141,7 @@ class PoseSettings:
 
     Attributes:
         levels: Voxels along the longest edge of the region, and rounds: each a SART cycle, then a step of every view's pose.
+        preview_levels: The same for a preview.
         least_spacing_mm: Voxels are never finer: those of the result will do.
         first_cycles: SART cycles before a level's first step.
         binning: Pixels are this many times as wide for the poses as for the volume: what is blurred alike finds together faster.
@@ -153,10 +154,12 @@ class PoseSettings:
         most_mm, most_deg: Largest step of a round.
         sigma_mm: Error of a pose along each axis where its calibration does not say; degrees_per_mm: of its rotation beside it.
         least_sigma_mm: A calibration's own estimate knows nothing of what changed after it.
-        prior_share: A pose may be off by this many times what is expected without being pulled back.
+        prior_share: A pose may be off by this many times what is expected without being pulled back; stray_share: one that fits no
+            others may be anywhere nearby.
     """
 
     levels: tuple[tuple[int, int], ...] = ((32, 6), (64, 6), (96, 8))
+    preview_levels: tuple[tuple[int, int], ...] = ((32, 6), (64, 3))
     least_spacing_mm: float = 1.5
     first_cycles: int = 3
     binning: int = 2
@@ -172,6 +175,7 @@ class PoseSettings:
     degrees_per_mm: float = 0.5
     least_sigma_mm: float = 0.3
     prior_share: float = 1.5
+    stray_share: float = 20.0
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,13 @@ class PatientMotion:
     turn_deg: float
 
 
+def alone(corrections: np.ndarray, sigma_mm: np.ndarray) -> np.ndarray:
+    """Return which views' corrections, [view, 6], lie far from those of all others but one: blunders, no patient's motion."""
+    shifts = corrections[:, 3:]
+    distances = np.sort(np.linalg.norm(shifts[:, None] - shifts, axis=-1), axis=1)
+    return distances[:, LEAST_RUN - 1] > FAR_OFF * sigma_mm
+
+
 def find_motion(corrections: np.ndarray, beams: np.ndarray, used: np.ndarray) -> PatientMotion | None:
     """Look for a run of views whose corrections share a step, in the order of the shots.
 

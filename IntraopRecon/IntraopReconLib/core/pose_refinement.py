@@ -20,7 +20,7 @@ from .acquisition import Acquisition
 from .checkpoint import Checkpoint
 from .config import PoseSettings, ReconstructionConfig, RefinePoses, SartSettings
 from .outside import without_outside
-from .pose_findings import find_motion, sentences
+from .pose_findings import alone, find_motion, sentences
 from .pose_registration import ViewImage, motion, pose_step, step_of
 from .reconstruction import RefinedPose
 from .voxels.motion import values_and_slopes
@@ -29,7 +29,6 @@ from .voxels.sart import SartState, run_sart
 from .xrays.radiograph import MeasuredView
 
 STAGE = "poses"
-PREVIEW_LEVELS = 2
 CHECKPOINT_SECONDS = 2.0
 PIXELS_A_VOXEL = 1.2  # finer voxels than the pixels show nothing more
 LEAST_OUTSIDE = 0.15  # of all attenuation: while poses are wrong, a tenth seems to lie beyond the region that does not
@@ -69,21 +68,22 @@ def with_refined_poses(
         return measured, [], [f"The poses were not refined: that takes {LEAST_VIEWS} X-rays, and there are {len(views)}."]
     settings = PoseSettings()
     if config.quality == "preview":
-        settings = dataclasses.replace(settings, levels=settings.levels[:PREVIEW_LEVELS])
+        settings = dataclasses.replace(settings, levels=settings.preview_levels)
     stated = [settings.sigma_mm if view.pose_sigma_mm is None else view.pose_sigma_mm for view in views]
     sigma_mm = np.maximum(stated, settings.least_sigma_mm)
     finest = measured.binned(measured.binning_for(config.spacing_mm))
     settings = dataclasses.replace(settings, least_spacing_mm=config.spacing_mm)
     state = refine_poses(finest, sigma_mm, settings, config.seed, told, checkpoint)
     beams = np.array([geometry.lps_from_camera[:3, 2] for geometry in measured.geometries])
-    moved = find_motion(state.corrections, beams, ~state.left_out)
-    alone = np.ones(len(views), bool)
+    moved = find_motion(state.corrections, beams, ~(state.left_out | alone(state.corrections, sigma_mm)))
+    apart = np.zeros(len(views), bool)
     if moved is not None:
-        alone[moved.views] = False
-        hold_gauge(state, measured, ~alone)
+        apart[moved.views] = True
+        hold_gauge(state, measured, apart)
     corrections = state.corrections
     own = corrections.copy()  # what is left of the corrections when the patient's motion is taken away
-    own[~alone] -= corrections[~alone].mean(0) if moved is not None else 0.0
+    if moved is not None:
+        own[apart] -= corrections[apart].mean(0)
     found = sentences([view.name for view in views], own, sigma_mm, state.left_out, moved)
     refined = dataclasses.replace(measured, geometries=moved_geometries(measured, state.motions))
     lps = measured.lps_from_box
@@ -178,7 +178,7 @@ def refine_poses(
     saved = checkpoint.load(STAGE)
     state = PoseState.from_arrays(saved) if saved else PoseState.of(len(acquisition.geometries))
     sigma_rad = np.deg2rad(settings.degrees_per_mm) * sigma_mm
-    sigma = settings.prior_share * np.stack([sigma_rad] * 3 + [sigma_mm] * 3, 1)
+    sigma = np.stack([sigma_rad] * 3 + [sigma_mm] * 3, 1)
     level = None
     while state.rounds < len(levels):
         if level is None or level.number != levels[state.rounds]:
@@ -236,7 +236,8 @@ class _Level:
         for index, geometry in enumerate(images.geometries):
             rigid = state.motions[index]
             view = ViewImage(geometry.transformed(rigid), images.attenuation[index], images.weights[index])
-            step, state.unexplained[index] = pose_step(field, self.grid, view, step_of(rigid), sigma[index], settings)
+            free = settings.stray_share if state.left_out[index] else settings.prior_share
+            step, state.unexplained[index] = pose_step(field, self.grid, view, step_of(rigid), free * sigma[index], settings)
             state.motions[index] = motion(step) @ rigid
             told(0.5 + 0.5 * (index + 1) / len(images.geometries))
 
