@@ -3,6 +3,7 @@
     python -m Testing.benchmarks.calibration_cases [--quick]
 
 A whole run writes Testing/benchmarks/results/calibration_cases.json; every run prints its tables. --quick leaves out the reconstructions.
+Seconds a view are processor time of all that `calibrate` does, pictures included; those of the first row include compiling the kernels.
 """
 
 from __future__ import annotations
