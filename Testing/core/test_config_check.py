@@ -30,6 +30,7 @@ def test_what_is_left_out_has_its_default():
         ({"method": "magic"}, "method"),
         ({"quality": None}, "quality"),
         ({"device": ["cpu"]}, "device"),
+        ({"refine_poses": "yes"}, "refine_poses"),
         ({"spacing_mm": 0}, "spacing"),
         ({"spacing_mm": float("nan")}, "spacing"),
         ({"spacing_mm": "1"}, "spacing"),

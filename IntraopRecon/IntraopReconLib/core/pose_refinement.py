@@ -20,7 +20,7 @@ from .acquisition import Acquisition
 from .checkpoint import Checkpoint
 from .config import PoseSettings, ReconstructionConfig, RefinePoses, SartSettings
 from .outside import without_outside
-from .pose_findings import alone, find_motion, sentences
+from .pose_findings import FAR_OFF, alone, find_motion, sentences
 from .pose_registration import ViewImage, motion, pose_step, step_of
 from .reconstruction import RefinedPose
 from .voxels.motion import values_and_slopes
@@ -236,8 +236,10 @@ class _Level:
         for index, geometry in enumerate(images.geometries):
             rigid = state.motions[index]
             view = ViewImage(geometry.transformed(rigid), images.attenuation[index], images.weights[index])
-            free = settings.stray_share if state.left_out[index] else settings.prior_share
-            step, state.unexplained[index] = pose_step(field, self.grid, view, step_of(rigid), free * sigma[index], settings)
+            correction = step_of(rigid)
+            strays = state.left_out[index] or np.linalg.norm(correction[3:]) > FAR_OFF * sigma[index, -1]
+            free = settings.stray_share if strays else settings.prior_share
+            step, state.unexplained[index] = pose_step(field, self.grid, view, correction, free * sigma[index], settings)
             state.motions[index] = motion(step) @ rigid
             told(0.5 + 0.5 * (index + 1) / len(images.geometries))
 
