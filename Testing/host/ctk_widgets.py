@@ -1,11 +1,6 @@
-"""The widgets of CTK that panels use, with the properties, signals and slots of their headers.
-
-Signals of a bool are declared with an object: emitting Signal(bool) loses a reference to True or False (PySide 6.12, Python 3.11).
-"""
+"""The widgets of CTK that panels use, with the properties, signals and slots of their headers."""
 
 from __future__ import annotations
-
-from typing import ClassVar
 
 from PySide6.QtCore import Property, QSize, Qt, Signal
 from PySide6.QtGui import QPainter, QPaintEvent
@@ -37,8 +32,7 @@ from .wrapping import invokable
 class ctkCollapsibleButton(QAbstractButton):
     """A heading that hides and shows what is in it."""
 
-    _contentsCollapsed = Signal(object)
-    SIGNALS: ClassVar[dict[str, str]] = {"contentsCollapsed(bool)": "_contentsCollapsed(PyObject)"}
+    contentsCollapsed = Signal(bool)
     _MARGIN_PX = 6
 
     def __init__(self, *args) -> None:
@@ -68,7 +62,7 @@ class ctkCollapsibleButton(QAbstractButton):
                 child.setVisible(not collapsed)
         self.setMaximumHeight(self.head_px() if collapsed else 16777215)
         self.updateGeometry()
-        self._contentsCollapsed.emit(collapsed)
+        self.contentsCollapsed.emit(collapsed)
 
     collapsed = Property(bool, isCollapsed, setCollapsed)
 
@@ -76,10 +70,13 @@ class ctkCollapsibleButton(QAbstractButton):
         return position.y() < self.head_px()
 
     def sizeHint(self) -> QSize:
-        inner = self.layout().totalSizeHint() if self.layout() and not self._collapsed else QSize(0, self.head_px())
-        return QSize(max(inner.width(), self.fontMetrics().horizontalAdvance(self.text()) + 40), max(inner.height(), self.head_px()))
+        return self._head().expandedTo(QWidget.sizeHint(self)) if self.layout() and not self._collapsed else self._head()
 
-    minimumSizeHint = sizeHint
+    def minimumSizeHint(self) -> QSize:
+        return self._head().expandedTo(QWidget.minimumSizeHint(self)) if self.layout() and not self._collapsed else self._head()
+
+    def _head(self) -> QSize:
+        return QSize(self.fontMetrics().horizontalAdvance(self.text()) + 40, self.head_px())
 
     def paintEvent(self, _event: QPaintEvent) -> None:
         painter, option = QPainter(self), QStyleOptionButton()
@@ -128,8 +125,7 @@ class ctkPathLineEdit(QWidget):
     Dirs, Files, Drives, NoSymLinks, AllEntries = 0x1, 0x2, 0x4, 0x8, 0x7
     Readable, Writable, Executable, Hidden, NoDotAndDotDot, NoDot, NoDotDot = 0x10, 0x20, 0x40, 0x100, 0x1000, 0x2000, 0x4000
     currentPathChanged = Signal(str)
-    _validInputChanged = Signal(object)
-    SIGNALS: ClassVar[dict[str, str]] = {"validInputChanged(bool)": "_validInputChanged(PyObject)"}
+    validInputChanged = Signal(bool)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -157,7 +153,7 @@ class ctkPathLineEdit(QWidget):
         self.currentPathChanged.emit(text)
         if not self._was_valid:
             self._was_valid = True
-            self._validInputChanged.emit(True)
+            self.validInputChanged.emit(True)
 
     def _path(self) -> str:
         return self._line().text()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import shutil
 import sys
 import types
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,19 @@ from .ui_loader import stand_ins
 from .values import NotInSlicer, wrap
 from .views import qSlicerLayoutManager
 from .wrapping import wrapper_class
+
+
+def _make_immortal() -> None:
+    """Keep None, True and False from being deallocated, as Python 3.12 does by itself.
+
+    PySide 6.12 gives up a reference to True at every `emit` and to None at every `processEvents`, until Python 3.11 aborts.
+    """
+    if sys.version_info < (3, 12):
+        for value in (None, True, False):
+            ctypes.c_ssize_t.from_address(id(value)).value += 1 << 40
+
+
+_make_immortal()
 
 
 class CtkModule(types.ModuleType):
@@ -161,9 +175,13 @@ def desktop() -> Iterator[Desktop]:
     try:
         _install(running)
         yield running
+    except BaseException:
+        with suppress(Exception):  # what has gone wrong already is what counts
+            running.close()
+        raise
+    else:
         running.close()
-        errors = list(signals.errors)
-        assert not errors, f"{len(errors)} slots raised: {errors[0]!r}"
+        assert not signals.errors, f"{len(signals.errors)} slots raised: {signals.errors[0]!r}"
     finally:
         signals.forget()
         for name in set(sys.modules) - set(modules):

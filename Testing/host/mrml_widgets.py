@@ -87,13 +87,13 @@ class qMRMLNodeComboBox(QWidget):
     """Chooses one of the scene's nodes of some types; disabled until it has a scene."""
 
     _currentNodeChanged = Signal(object)
-    _hasNodeChanged = Signal(object)
+    _hasNodeChanged = Signal(bool)
     _nodeAdded = Signal(object)
     _nodeActivated = Signal(object)
     currentNodeIDChanged = Signal(str)
     SIGNALS: ClassVar[dict[str, str]] = {
         "currentNodeChanged(vtkMRMLNode*)": "_currentNodeChanged(PyObject)",
-        "currentNodeChanged(bool)": "_hasNodeChanged(PyObject)",
+        "currentNodeChanged(bool)": "_hasNodeChanged(bool)",
         "nodeAdded(vtkMRMLNode*)": "_nodeAdded(PyObject)",
         "nodeAddedByUser(vtkMRMLNode*)": "_nodeAdded(PyObject)",
         "nodeActivated(vtkMRMLNode*)": "_nodeActivated(PyObject)",

@@ -101,8 +101,7 @@ class BoundSignal:
 
     def emit(self, *values: Any) -> None:
         name = _known(self._cpp, self._signature).split("(")[0]
-        plain = [int(value) if isinstance(value, bool) else unwrap(value) for value in values]  # see ctk_widgets on bools
-        getattr(self._cpp, name).emit(*plain)
+        getattr(self._cpp, name).emit(*[unwrap(value) for value in values])
 
     __call__ = emit
 
