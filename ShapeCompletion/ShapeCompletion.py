@@ -6,6 +6,8 @@ from pathlib import Path
 
 import qt
 import slicer
+from slicer.i18n import tr as _
+from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -17,14 +19,17 @@ from slicer.util import VTKObservationMixin
 from ShapeCompletionLib.core.config import CompletionConfig
 from ShapeCompletionLib.host import Samples, SelfTest
 from ShapeCompletionLib.host.CompletionLogic import DEFAULT_PRIOR, CompletionLogic
-from ShapeCompletionLib.host.CompletionNodes import CompletionNodes, setNextSliceVisible
+from ShapeCompletionLib.host.CompletionNodes import CompletionNodes, currentCompletion
 from ShapeCompletionLib.host.ParameterNode import ParameterNode
-from ShapeCompletionLib.host.Sentences import doneSentence, foundSentence, priorChoices
+from ShapeCompletionLib.host.ResultSection import ResultSection
+from ShapeCompletionLib.host.Sentences import doneSentence
+from ShapeCompletionLib.host.SettingsSection import SettingsSection
 from SparseAnatomyLib.errors import SparseAnatomyError
 from SparseAnatomyLib.host.Environment import environmentSentence, isReady
+from SparseAnatomyLib.host.ErrorDetails import errorDetails
 from SparseAnatomyLib.host.Reload import forgetModules
 
-RESEARCH_USE_ONLY = "Research use only, not a medical device: not for diagnosis, treatment or navigation."
+RESEARCH_USE_ONLY = _("Research use only, not a medical device: not for diagnosis, treatment or navigation.")
 POLL_INTERVAL_MS = 50
 
 
@@ -33,16 +38,17 @@ class ShapeCompletion(ScriptedLoadableModule):
 
     def __init__(self, parent) -> None:
         ScriptedLoadableModule.__init__(self, parent)
-        self.parent.title = "Shape Completion"
-        self.parent.categories = ["SparseAnatomy"]
+        self.parent.title = _("Shape Completion")
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "SparseAnatomy")]
         self.parent.dependencies = ["IntraopRecon"]
         self.parent.contributors = ["SparseAnatomy contributors"]
-        help = "Makes a whole shape from a few outlined slices, in any directions, and shows how sure it is of every part."
+        help = _("Makes a whole shape from a few outlined slices, in any directions, and shows how sure it is of every part.")
         self.parent.helpText = f"{help} <p><b>{RESEARCH_USE_ONLY}</b></p>"
-        self.parent.acknowledgementText = (
-            f"{RESEARCH_USE_ONLY} After De Paolis et al., Fast Medical Shape Reconstruction via Meta-learned Implicit Neural "
-            "Representations. What each prior was trained on, and its licence, is told by the card beside it."
+        thanks = _(
+            "After De Paolis et al., Fast Medical Shape Reconstruction via Meta-learned Implicit Neural Representations. What each prior "
+            "was trained on, and its license, is told in the panel under About this prior."
         )
+        self.parent.acknowledgementText = f"{RESEARCH_USE_ONLY} {thanks}"
         slicer.app.connect("startupCompleted()", registerSampleData)
 
 
@@ -88,12 +94,12 @@ class ShapeCompletionLogic(ScriptedLoadableModuleLogic):
 
 
 class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel: segment, anatomy and method, one button, and how sure the result is."""
+    """The panel: settings above, one button, the result below."""
 
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.logic = self.parameters = self.nodes = None
+        self.logic = self.parameters = self.nodes = self.error = None
 
     def setup(self) -> None:
         """Build the panel."""
@@ -110,17 +116,13 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.timer = qt.QTimer()
         self.timer.connect("timeout()", completion.poll)
         self.timer.start(POLL_INTERVAL_MS)
-        self.priors = priorChoices()
-        self.ui.priorComboBox.addItems(list(self.priors.values()))
-        self.ui.segmentSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onSegmentChanged)
-        self.ui.segmentSelector.connect("currentSegmentChanged(QString)", self.onSegmentChanged)
-        self.ui.priorComboBox.connect("currentIndexChanged(int)", lambda index: self.keep(prior=list(self.priors)[index]))
-        self.ui.methodComboBox.connect("currentTextChanged(QString)", lambda text: self.keep(method=text))
-        self.ui.liveCheckBox.connect("toggled(bool)", lambda checked: self.keep(live=checked))
+        self.settingsSection = SettingsSection(self.ui, self.onSettingsChanged)
+        self.resultSection = ResultSection(self.ui, slicer.mrmlScene, self.say, self.onFailed)
         self.ui.completeButton.connect("clicked(bool)", self.onCompleteOrCancel)
-        self.ui.nextSliceCheckBox.connect("toggled(bool)", self.onShowNextSlice)
+        self.ui.copyDetailsButton.connect("clicked(bool)", self.onCopyDetails)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneClosed)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneChanged)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)
         self.onSceneClosed()
 
     def enter(self) -> None:
@@ -144,35 +146,21 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneClosed(self, caller=None, event=None) -> None:
         """Begin anew: stop what runs for a scene that is gone."""
         self.logic.completion.cancel()
-        self.ui.statusLabel.text, self.ui.warningsLabel.text = environmentSentence("completions"), ""
+        self.ui.warningsLabel.text = ""
+        self.say(environmentSentence("completions"))
         self.onSceneChanged()
 
     def onSceneChanged(self, caller=None, event=None) -> None:
         """Take the settings of the scene."""
-        if self.nodes is not None and self.nodes.segmentation.GetScene() is None:
-            self.nodes = None
         self.parameters = ParameterNode(slicer.mrmlScene)
-        settings, node = self.parameters.settings, self.parameters.segmentationNode
-        self.ui.methodComboBox.setCurrentText(settings.method)
-        if settings.prior in self.priors:
-            self.ui.priorComboBox.setCurrentIndex(list(self.priors).index(settings.prior))
-        self.ui.nextSliceCheckBox.checked = settings.showNextSlice
-        self.ui.segmentSelector.setCurrentNode(node)
-        self.ui.segmentSelector.setCurrentSegmentID(settings.segmentId)
-        self.ui.liveCheckBox.checked = settings.live
-        self.updateButtons()
+        self.settingsSection.show(self.parameters)
 
-    def onSegmentChanged(self, _new=None) -> None:
-        """Keep what is chosen in the scene."""
-        self.parameters.segmentationNode = self.ui.segmentSelector.currentNode()
-        self.keep(segmentId=self.ui.segmentSelector.currentSegmentID() or "")
+    def onNodeRemoved(self, caller=None, event=None) -> None:
+        """Let go of a result that the user takes away."""
+        if self.nodes is not None and not slicer.mrmlScene.IsBatchProcessing():
+            self.updatePanel()
 
-    def keep(self, **changes) -> None:
-        """Keep settings in the scene, and follow edits with them."""
-        self.parameters.update(**changes)
-        self.restartLive()
-
-    def restartLive(self) -> None:
+    def onSettingsChanged(self) -> None:
         """Follow edits of what is chosen now, with the settings of now."""
         completion, settings, node = self.logic.completion, self.parameters.settings, self.parameters.segmentationNode
         completion.stopLive()
@@ -180,24 +168,34 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             try:
                 completion.live(node, settings.segmentId, settings.prior, self.parameters.config())
             except SparseAnatomyError as error:
-                self.ui.statusLabel.text = str(error)
-        self.updateButtons()
+                self.say(str(error), error)
+        self.updatePanel()
 
-    def updateButtons(self) -> None:
-        """Let the user do what can be done now, and say what is outlined."""
-        running, settings, node = self.logic.completion.isRunning, self.parameters.settings, self.parameters.segmentationNode
-        self.ui.completeButton.text = "Cancel" if running else "Complete"
-        isChosen = node is not None and bool(settings.segmentId)
-        self.ui.completeButton.enabled = not settings.live and (running or (isReady() and isChosen))
+    def updatePanel(self) -> None:
+        """Let the user do what can be done now, and show the result of what is chosen."""
+        running, settings = self.logic.completion.isRunning, self.parameters.settings
+        self.nodes = currentCompletion(slicer.mrmlScene, self.parameters.segmentationNode, settings.segmentId, self.nodes)
+        self.settingsSection.update(running)
+        self.resultSection.show(self.parameters, self.nodes, self.settingsSection.cards.get(settings.prior))
+        self.ui.completeButton.text = _("Cancel") if running else _("Complete")
         self.ui.progressBar.visible = running
         self.ui.warningsLabel.visible = bool(self.ui.warningsLabel.text)
-        self.ui.foundLabel.text = foundSentence(node, settings.segmentId)
+
+    def say(self, text: str, error: SparseAnatomyError | None = None) -> None:
+        """Tell the user something, in the panel; of an error the details may be copied."""
+        self.error = error
+        self.ui.statusLabel.text = text
+        self.ui.copyDetailsButton.visible = error is not None
+
+    def onCopyDetails(self, _checked: bool = False) -> None:
+        """Put what is known of the error into the clipboard."""
+        qt.QApplication.clipboard().setText(errorDetails(self.error, self.moduleName))
 
     def onCompleteOrCancel(self, _checked: bool = False) -> None:
         """Start, or stop what runs; while edits are followed the button rests."""
         completion, settings = self.logic.completion, self.parameters.settings
         if completion.isRunning:
-            self.ui.statusLabel.text = "Stopping …"
+            self.say(_("Stopping …"))
             completion.cancel()
             return
         try:
@@ -205,36 +203,27 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         except SparseAnatomyError as error:
             self.onFailed(error)
             return
-        self.onProgress(0.0, "Starting …")
-        self.updateButtons()
+        self.onProgress(0.0, _("Starting …"))
+        self.updatePanel()
 
     def onProgress(self, fraction: float, message: str) -> None:
         """Show how far it is."""
         self.ui.progressBar.value = round(100 * fraction)
-        self.ui.statusLabel.text = message
+        self.say(message)
 
     def onFinished(self, nodes: CompletionNodes) -> None:
         """Show the result and what the user should know of it."""
         if self.nodes is None:
             slicer.util.resetThreeDViews()
         self.nodes = nodes
-        self.ui.statusLabel.text = doneSentence(nodes.shape)
+        self.say(doneSentence(nodes.shape))
         self.ui.warningsLabel.text = "\n".join(nodes.shape.warnings)
-        setNextSliceVisible(nodes, self.ui.nextSliceCheckBox.checked)
-        self.updateButtons()
+        self.updatePanel()
 
     def onFailed(self, error: SparseAnatomyError) -> None:
-        """Say what is wrong and what to do; without a window while the user draws."""
-        self.ui.statusLabel.text = str(error)
-        self.updateButtons()
-        if error.kind != "cancelled" and not self.logic.completion.isLive:
-            slicer.util.errorDisplay(str(error))
-
-    def onShowNextSlice(self, checked: bool) -> None:
-        """Show or hide the plane of the next slice."""
-        self.parameters.update(showNextSlice=checked)
-        if self.nodes is not None:
-            setNextSliceVisible(self.nodes, checked)
+        """Say in the panel what is wrong and what to do; no window, as the user may be drawing."""
+        self.say(str(error), None if error.kind == "cancelled" else error)
+        self.updatePanel()
 
 
 class ShapeCompletionTest(ScriptedLoadableModuleTest):

@@ -38,6 +38,7 @@ class CompletedShape:
         nextSlice: None where nothing is left to learn.
         warnings: Sentences for the user.
         seconds: Wall time by stage.
+        report: All that `report.json` says; JSON-ready.
     """
 
     grid: VoxelGrid
@@ -53,6 +54,7 @@ class CompletedShape:
     nextSlice: NextSlice | None
     warnings: list[str]
     seconds: dict[str, float]
+    report: dict[str, Any]
 
 
 def readCompletion(folder: Path) -> CompletedShape:
@@ -70,11 +72,29 @@ def readCompletion(folder: Path) -> CompletedShape:
     mesh = ResultFiles.readMesh(folder / "shape.vtp", _REMEDY)
     confidence = _readConfidence(folder / "shape.vtp", len(mesh.points_lps_mm))
     report = ResultFiles.readReport(folder / "report.json", _REMEDY)
+    return shapeOf(report, grid, (shape > 0.5).astype(np.uint8), probability, (mesh, confidence))
+
+
+def shapeOf(
+    report: dict[str, Any], grid: VoxelGrid, labels: np.ndarray, probability: np.ndarray, surface: tuple[TriangleMesh, np.ndarray]
+) -> CompletedShape:
+    """Return a shape from its values and what its report says.
+
+    Args:
+        report: As in `report.json`.
+        grid: Where the voxels lie.
+        labels: uint8 [k, j, i].
+        probability: float32 [k, j, i].
+        surface: The mesh, and the confidence of its points.
+
+    Raises:
+        InputError: The report is incomplete or damaged.
+    """
     try:
         said = _said(report)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{folder / 'report.json'} is incomplete or damaged.", _REMEDY) from error
-    return CompletedShape(grid, (shape > 0.5).astype(np.uint8), probability, mesh, confidence, **said)
+        raise InputError("The result's report.json is incomplete or damaged.", _REMEDY) from error
+    return CompletedShape(grid, labels, probability, *surface, **said)
 
 
 def _said(report: dict[str, Any]) -> dict[str, Any]:
@@ -88,6 +108,7 @@ def _said(report: dict[str, Any]) -> dict[str, Any]:
         "evidence": None if evidence is None else float(evidence),
         "nextSlice": None if following is None else _nextSlice(following),
         "warnings": [str(text) for text in report["warnings"]],
+        "report": report,
         "seconds": {str(stage): float(value) for stage, value in report["seconds"].items()},
     }
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import slicer
-from vtk.util.numpy_support import numpy_to_vtk
+from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.host import Folders, Nodes
+from SparseAnatomyLib.host.SliceViews import showPlane
 
-from .CompletionFolder import CONFIDENCE, CompletedShape
+from .CompletionFolder import CONFIDENCE, CompletedShape, shapeOf
 
 NEXT_SLICE_NAME = "Next slice"
 OUTLINE_COLOR = (0.98, 0.72, 0.25)
@@ -22,6 +24,7 @@ CONFIDENCE_COLORS = ((0.0, (0.36, 0.11, 0.42)), (0.35, (0.76, 0.24, 0.40)), (0.6
 _COLORS = 256
 _BINARY_LABELMAP, _CLOSED_SURFACE = "Binary labelmap", "Closed surface"
 _SOURCE, _SEGMENT = "ShapeCompletion.Source", "ShapeCompletion.Segment"  # on the output segmentation: what it was made from
+_REPORT = "ShapeCompletion.Report"  # what report.json says
 _MODEL, _PROBABILITY, _NEXT = "ShapeCompletion.Model", "ShapeCompletion.Probability", "ShapeCompletion.NextSlice"
 
 
@@ -63,6 +66,7 @@ def showCompletion(scene, shape: CompletedShape, source, segmentId: str) -> Comp
         model = _showModel(scene, output, shape)
         _showSegment(output, shape, probability, model)
         nextSlice = _showNextSlice(scene, output, shape)
+        output.SetAttribute(_REPORT, json.dumps(shape.report))
         if folder is not None:
             for node in (output, model, probability, nextSlice):
                 Folders.moveToFolder(scene, node, folder)
@@ -76,6 +80,43 @@ def findCompletion(scene, source, segmentId: str):
         if node.GetNodeReferenceID(_SOURCE) == source.GetID() and node.GetAttribute(_SEGMENT) == segmentId:
             return node
     return None
+
+
+def currentCompletion(scene, source, segmentId: str, known: CompletionNodes | None = None) -> CompletionNodes | None:
+    """Return the completion of a segment that is in the scene, such as after the scene was loaded.
+
+    Args:
+        scene: vtkMRMLScene.
+        source: vtkMRMLSegmentationNode with the outlines, or None.
+        segmentId: Which of its segments.
+        known: What was current before; it is returned if it still is.
+
+    Returns:
+        The nodes; None where there are none, or where the user has taken some of them away.
+    """
+    output = None if source is None else findCompletion(scene, source, segmentId)
+    if output is None:
+        return None
+    nodes = [output, *(output.GetNodeReference(role) for role in (_MODEL, _PROBABILITY, _NEXT))]
+    if None in nodes or None in [node.GetDisplayNode() for node in nodes]:
+        return None
+    if known is not None and [known.segmentation, known.model, known.probability, known.nextSlice] == nodes:
+        return known
+    try:
+        return CompletionNodes(*nodes, _readShape(*nodes[:3]))
+    except (InputError, ValueError):
+        return None
+
+
+def _readShape(output, model, probability) -> CompletedShape:
+    """Return the shape that nodes hold."""
+    report = json.loads(output.GetAttribute(_REPORT) or "null")
+    values, grid = Nodes.arrayFromVolumeNode(probability)
+    array = model.GetPolyData().GetPointData().GetArray(CONFIDENCE) if model.GetPolyData() else None
+    if array is None:
+        raise InputError(f"{model.GetName()} does not say how sure it is.", "Complete the shape again.")
+    surface = (Nodes.meshFromModelNode(model), vtk_to_numpy(array).astype(np.float32))
+    return shapeOf(report, grid, (values > 0.5).astype(np.uint8), values.astype(np.float32), surface)
 
 
 def sourceOf(nodes: CompletionNodes) -> tuple[Any, str]:
@@ -93,6 +134,21 @@ def sourceOf(nodes: CompletionNodes) -> tuple[Any, str]:
 def setNextSliceVisible(nodes: CompletionNodes, visible: bool) -> None:
     """Show or hide the plane of the next slice; where there is none it stays hidden."""
     nodes.nextSlice.GetDisplayNode().SetVisibility(visible and nodes.shape.nextSlice is not None)
+
+
+def setConfidenceVisible(nodes: CompletionNodes, visible: bool) -> None:
+    """Color the surface by its confidence, with the legend; or show it in the color of bone."""
+    nodes.model.GetDisplayNode().SetScalarVisibility(visible)
+    legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(nodes.model)
+    if legend is not None:
+        legend.SetVisibility(visible)
+
+
+def goToNextSlice(scene, nodes: CompletionNodes) -> str:
+    """Move the slice view that looks most nearly along it to the next slice; return the view's name, empty where there is no view."""
+    plane = nodes.nextSlice
+    extent_mm = max(plane.GetSizeWorld())
+    return showPlane(scene, np.array(plane.GetCenterWorld()), np.array(plane.GetNormalWorld()), extent_mm)
 
 
 def _newSegmentation(scene, source, segmentId: str, name: str):
@@ -156,6 +212,7 @@ def _showModel(scene, output, shape: CompletedShape):
 def _styleModel(scene, model) -> None:
     """Color the surface by its confidence, with a legend."""
     display = model.GetDisplayNode()
+    display.SetColor(*CONFIDENCE_COLORS[-1][1])  # without the colors of confidence
     display.SetAndObserveColorNodeID(_colorNode(scene).GetID())
     display.SetActiveScalarName(CONFIDENCE)
     display.SetScalarVisibility(True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ShapeCompletionLib.core.config import METHODS, CompletionConfig, Method
+from ShapeCompletionLib.core.config import MAX_STEPS, METHODS, CompletionConfig, Method
+from ShapeCompletionLib.core.config_check import SPACING_RANGE_MM
 from SparseAnatomyLib.host.SettingsNode import SettingsNode
 
 MODULE_NAME = "ShapeCompletion"
@@ -21,6 +22,10 @@ class Settings:
         method: As in CompletionConfig.
         live: Whether every edit completes the shape again.
         showNextSlice: Whether the plane of the next slice is shown.
+        showConfidence: Whether the surface is colored by its confidence.
+        steps: As in CompletionConfig.
+        spacingMm: Voxel spacing of the result; 0 for that of the segmentation.
+        saveFolder: Where results are saved; empty for nowhere yet.
     """
 
     segmentId: str = ""
@@ -28,6 +33,10 @@ class Settings:
     method: Method = CompletionConfig.method
     live: bool = False
     showNextSlice: bool = True
+    showConfidence: bool = True
+    steps: int = CompletionConfig.steps
+    spacingMm: float = 0.0
+    saveFolder: str = ""
 
 
 class ParameterNode(SettingsNode[Settings]):
@@ -35,7 +44,7 @@ class ParameterNode(SettingsNode[Settings]):
 
     def __init__(self, scene) -> None:
         """Take the scene's parameter node, a new one if it has none."""
-        super().__init__(scene, MODULE_NAME, Settings(), {"method": METHODS})
+        super().__init__(scene, MODULE_NAME, Settings(), {"method": METHODS, "steps": range(1, MAX_STEPS + 1)})
 
     @property
     def segmentationNode(self):
@@ -48,4 +57,6 @@ class ParameterNode(SettingsNode[Settings]):
 
     def config(self) -> CompletionConfig:
         """Return the settings of the completion."""
-        return CompletionConfig(method=self.settings.method)
+        settings, (low, high) = self.settings, SPACING_RANGE_MM
+        spacing_mm = min(max(settings.spacingMm, low), high) if settings.spacingMm > 0 else None
+        return CompletionConfig(method=settings.method, steps=settings.steps, spacing_mm=spacing_mm)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from ShapeCompletionLib.core.prior_card import available_priors
+from ShapeCompletionLib.core.prior_card import PriorCard, available_priors
 from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.host.Translate import tr as _
 
 from .CompletionFolder import CompletedShape
 from .Outlines import describeOutline, readOutline
+from .PriorCardText import usualEvidence
+
+_ALIKE, _MUCH_ALIKE = 0.85, 0.95  # Dice of the shape and plain interpolation
 
 
-def priorChoices() -> dict[str, str]:
-    """Return the titles of the priors that ship, by name; none where they are not installed."""
+def priorCards() -> dict[str, PriorCard]:
+    """Return the cards of the priors that ship, by name; none where they are not installed."""
     try:
-        return {card.name: card.title for card in available_priors()}
+        return {card.name: card for card in available_priors()}
     except InputError:
         return {}
 
@@ -28,10 +32,37 @@ def foundSentence(node, segmentId: str) -> str:
 
 
 def doneSentence(shape: CompletedShape) -> str:
-    """Return how a shape was made and how well it fits."""
+    """Return how a shape was made."""
     seconds = sum(shape.seconds.values())
     if shape.prior is None:
-        how = "by interpolation between the slices"
+        text = _("Done in {seconds:.1f} s, by interpolation between the slices. {reason}")
     else:
-        how = f"from what was learned of the anatomy ({shape.prior}); it agrees with plain interpolation to {shape.agreement:.0%}"
-    return f"Done in {seconds:.1f} s, {how}. {shape.reason}".strip()
+        text = _("Done in {seconds:.1f} s, from what was learned of the anatomy ({prior}). {reason}")
+    return text.format(seconds=seconds, prior=shape.prior, reason=shape.reason).strip()
+
+
+def agreementSentence(shape: CompletedShape) -> str:
+    """Return how far a shape is from plain interpolation: a number with a word."""
+    if shape.prior is None:
+        return _("it is plain interpolation")
+    if shape.agreement >= _MUCH_ALIKE:
+        text = _("{percent:.0f} %: hardly differs from plain interpolation")
+    elif shape.agreement >= _ALIKE:
+        text = _("{percent:.0f} %: differs in places from plain interpolation")
+    else:
+        text = _("{percent:.0f} %: differs much from plain interpolation")
+    return text.format(percent=100 * shape.agreement)
+
+
+def evidenceSentence(shape: CompletedShape, card: PriorCard | None) -> str:
+    """Return how well the slices fit a prior, beside what is usual for it."""
+    if shape.evidence is None:
+        return _("no prior was tried")
+    usual = None if card is None or shape.prior != card.name else usualEvidence(card)
+    if usual is None:
+        return _("{evidence:.2f} per point").format(evidence=shape.evidence)
+    if shape.evidence < usual[0]:
+        text = _("{evidence:.2f} per point: lower than in the prior's tests ({low:.2f} to {high:.2f})")
+    else:
+        text = _("{evidence:.2f} per point: as high as in the prior's tests ({low:.2f} to {high:.2f})")
+    return text.format(evidence=shape.evidence, low=usual[0], high=usual[1])

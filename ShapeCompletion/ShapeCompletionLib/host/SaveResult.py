@@ -1,0 +1,46 @@
+"""Saving a completed shape into a folder of the user's choice: the same files that the commands write, and an STL."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ShapeCompletionLib.core.result import FILES, REPORT_FORMAT, STL_FILE, write_files
+from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.staging import check_result_folder
+
+from .CompletionFolder import CompletedShape
+
+_NAMES = (*FILES.values(), STL_FILE)
+
+
+def saveShape(shape: CompletedShape, folder: str) -> list[Path]:
+    """Write a shape into a folder, all of its files or none; an earlier shape there is replaced.
+
+    Args:
+        shape: As it was computed; later edits of its nodes are not in it.
+        folder: Its full path; it is made.
+
+    Returns:
+        The files.
+
+    Raises:
+        InputError: The path is not a full one, or there is something else in the folder that would be overwritten.
+        ResourceError: The disk is full or fails.
+    """
+    out = Path(folder)
+    if not out.is_absolute():
+        raise InputError(f"{folder} is not the full path of a folder.", "Choose the folder with the button beside it.")
+    check_result_folder(out, 2.0 * shape.probability.nbytes)
+    taken = [name for name in _NAMES if (out / name).exists()]
+    if taken and not _isShapeReport(out / FILES["report_json"]):
+        raise InputError(f"{out} holds a file {taken[0]} that is of no earlier shape.", "Choose another folder, such as a new one.")
+    write_files(out, shape.grid, shape.probability, shape.mesh, shape.confidence, shape.report, with_stl=True)
+    return [out / name for name in _NAMES]
+
+
+def _isShapeReport(path: Path) -> bool:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["format"] == REPORT_FORMAT
+    except (OSError, ValueError, TypeError, KeyError):
+        return False

@@ -1,0 +1,95 @@
+"""The upper part of the panel: what is to be completed and how. What is chosen is kept in the scene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from SparseAnatomyLib.host.Environment import environmentSentence, isReady
+from SparseAnatomyLib.host.Translate import tr as _
+from SparseAnatomyLib.host.Usable import Usable
+
+from .ParameterNode import ParameterNode
+from .PriorCardText import cardText
+from .Sentences import foundSentence, priorCards
+
+
+class SettingsSection:
+    """Shows the settings of a scene and keeps what the user changes.
+
+    Attributes:
+        parameters: The settings; None before `show`.
+        cards: The cards of the priors that can be chosen, by name.
+    """
+
+    def __init__(self, ui: Any, onChanged: Callable[[], None]) -> None:
+        """Fill the choices and connect the widgets.
+
+        Args:
+            ui: The panel's widgets by name.
+            onChanged: Called after a setting was kept.
+        """
+        self.ui, self._onChanged, self._usable = ui, onChanged, Usable()
+        self.parameters: ParameterNode | None = None
+        self.cards = priorCards()
+        self._isShowing = False
+        self.ui.priorComboBox.addItems([card.title for card in self.cards.values()])
+        self.ui.segmentSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._onSegment)
+        self.ui.segmentSelector.connect("currentSegmentChanged(QString)", self._onSegment)
+        self.ui.priorComboBox.connect("currentIndexChanged(int)", lambda index: self._keep(prior=list(self.cards)[index]))
+        self.ui.methodComboBox.connect("currentTextChanged(QString)", lambda text: self._keep(method=text))
+        self.ui.stepsSlider.connect("valueChanged(double)", lambda value: self._keep(steps=round(value)))
+        self.ui.spacingSpinBox.connect("valueChanged(double)", lambda value: self._keep(spacingMm=float(value)))
+        self.ui.liveCheckBox.connect("toggled(bool)", lambda checked: self._keep(live=checked))
+
+    def show(self, parameters: ParameterNode) -> None:
+        """Take the settings of a scene."""
+        self.parameters = parameters
+        settings, node = parameters.settings, parameters.segmentationNode
+        self._isShowing = True
+        try:
+            self.ui.methodComboBox.setCurrentText(settings.method)
+            if settings.prior in self.cards:
+                self.ui.priorComboBox.setCurrentIndex(list(self.cards).index(settings.prior))
+            self.ui.stepsSlider.value = settings.steps
+            self.ui.spacingSpinBox.value = settings.spacingMm
+            self.ui.liveCheckBox.checked = settings.live
+            self.ui.segmentSelector.setCurrentNode(node)
+            self.ui.segmentSelector.setCurrentSegmentID(settings.segmentId)
+        finally:
+            self._isShowing = False
+        self._onSegment()
+
+    def update(self, isRunning: bool) -> None:
+        """Let the user do what can be done now, and say what is outlined and what the prior is."""
+        settings, node = self.parameters.settings, self.parameters.segmentationNode
+        card = self.cards.get(settings.prior)
+        self.ui.foundLabel.text = foundSentence(node, settings.segmentId)
+        self.ui.aboutLabel.text = _("The priors are not installed.") if card is None else cardText(card)
+        noPrior = _("Plain interpolation uses no prior: choose the method auto or inr.") if settings.method == "interpolate" else ""
+        self._usable.allow(self.ui.priorComboBox, noPrior)
+        self._usable.allow(self.ui.stepsSlider, noPrior)
+        self._usable.allow(self.ui.liveCheckBox, "" if settings.live or isReady() else environmentSentence("completions"))
+        self._usable.allow(self.ui.completeButton, self._reasonNotToComplete(isRunning))
+
+    def _reasonNotToComplete(self, isRunning: bool) -> str:
+        settings = self.parameters.settings
+        if settings.live:
+            return _("The shape follows your edits: switch that off to complete by hand.")
+        if isRunning:
+            return ""
+        if not isReady():
+            return environmentSentence("completions")
+        if self.parameters.segmentationNode is None or not settings.segmentId:
+            return _("Choose the segment in which you have outlined slices first.")
+        return ""
+
+    def _onSegment(self, _new: Any = None) -> None:
+        if not self._isShowing:
+            self.parameters.segmentationNode = self.ui.segmentSelector.currentNode()
+            self._keep(segmentId=self.ui.segmentSelector.currentSegmentID() or "")
+
+    def _keep(self, **changes: Any) -> None:
+        if not self._isShowing:
+            self.parameters.update(**changes)
+            self._onChanged()
