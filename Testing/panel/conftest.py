@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 from Testing.host.desktop import Desktop, desktop
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.append(str(REPOSITORY / "Testing" / "slicer"))  # its small_completion, small_scene and fake_worker
 SCRIPTS = [REPOSITORY / name / f"{name}.py" for name in ("IntraopRecon", "ShapeCompletion")]
 
 
