@@ -278,3 +278,21 @@ def test_beads_before_a_real_spine_are_found_with_their_sizes(sample_case, ct):
     assert count > 45
     assert missed == 0
     assert confused == 0
+
+
+@pytest.mark.parametrize(
+    ("radii", "share"), [((2.0, 2.0), 0.6), ((2.0, 2.0), 0.9), ((3.0, 2.0), 0.6), ((3.0, 2.0), 0.8), ((3.0, 3.0), 0.7)]
+)
+def test_overlapping_shadows_are_told_apart(radii: tuple[float, float], share: float):
+    """Two balls at different depths whose shadows overlap, beside others that tell the sizes."""
+    view = random_poses(SimulationConfig(views=1, orbit="circular"), CENTER, np.random.default_rng(0))[0]
+    others = [[-60, 0, -50], [-60, 0, 50], [60, 0, -50], [60, 0, 50], [0, 0, 70], [0, 0, -70]]
+    gap = share * sum(radii)
+    pair = [[0.0, -30.0, 0.0], [0.6 * gap, 30.0, 0.8 * gap]]
+    balls = SteelBalls(CENTER + np.array([*others, *pair]), [3.0, 3.0, 3.0, 2.0, 2.0, 2.0, *radii])
+    stored = add_noise(shadows(balls, view), 3e4, np.random.default_rng(1))
+    beads = find_beads(-np.log(np.maximum(stored, 1) / AIR_INTENSITY), stored > 0, BeadSettings(polarity="bright"))
+    distance = np.linalg.norm(np.array([bead.center_px for bead in beads])[:, None] - view.project(balls.center_lps_mm), axis=-1)
+    assert len(beads) == len(balls)
+    assert distance.min(0).max() < 0.15
+    assert [beads[number].size == "large" for number in distance.argmin(0)] == balls.is_large.tolist()

@@ -12,6 +12,7 @@ from scipy import ndimage
 from IntraopReconLib.core.calibration_config import BeadSettings
 from SparseAnatomyLib.checks import check_choice
 
+from .bead_pairs import split_pair
 from .disc_fit import DiscFit, fit_discs
 from .masked import continued
 
@@ -133,7 +134,8 @@ def _find_bright(image: np.ndarray, mask: np.ndarray, settings: BeadSettings) ->
     spots = _strongest(image, mask, _proposals(image, mask, settings), settings)
     measured = [_measure(image, mask, spots, index, settings) for index in range(len(spots.table))]
     beads = _without_doubles([bead for bead in measured if bead is not None])
-    return _refit_together(image, mask, _of_common_sizes(beads, settings))
+    kept = _of_common_sizes(beads, settings)
+    return _refit_together(image, mask, _with_pairs_split(image, mask, kept, beads))
 
 
 def _proposals(image: np.ndarray, mask: np.ndarray, settings: BeadSettings) -> np.ndarray:
@@ -349,6 +351,27 @@ def _median(beads: list[Bead], attribute: str) -> float:
     return float(np.median([getattr(bead, attribute) for bead in beads]))
 
 
+def _with_pairs_split(image: np.ndarray, mask: np.ndarray, beads: list[Bead], spots: list[Bead]) -> list[Bead]:
+    """Return the beads with two in the place of one, or of a spot of no bead's size, that is a pair as the sizes of the others tell."""
+    members = {size: [bead for bead in beads if bead.size == size] for size in ("small", "large")}
+    names = [size for size, alike in members.items() if len(alike) >= 2]
+    sizes = [(_median(members[size], "radius_px"), _median(members[size], "contrast")) for size in names]
+    strong = [spot for spot in spots if sizes and spot.contrast * SAME_METAL_RATIO >= sizes[0][1]]
+    split: list[Bead] = []
+    for spot in _without_doubles([*beads, *strong]):
+        known, pair = spot in beads, None
+        if sizes and (not known or spot.score < SURE_SCORE):
+            others = [bead for bead in beads if _distance(bead, spot) > bead.radius_px]
+            centers = np.array([bead.center_px for bead in others]).reshape(-1, 2)
+            alone = _without_discs(mask, centers, np.array([bead.radius_px for bead in others]))
+            pair = split_pair(image, alone, np.array(spot.center_px), spot.radius_px, sizes)
+        if pair is not None:
+            split += [_bead(pair[0], index, spot.score, names[kind]) for index, kind in enumerate(pair[1])]
+        elif known:
+            split.append(spot)
+    return _without_doubles(split)
+
+
 def _refit_together(image: np.ndarray, mask: np.ndarray, beads: list[Bead]) -> list[Bead]:
     """Measure again the beads that stand in each other's way, each group in one fit; return all by falling score."""
     measured = []
@@ -370,9 +393,7 @@ def _groups(beads: list[Bead]) -> list[list[Bead]]:
     """Return groups of beads whose windows touch each other's discs, directly or through others."""
     groups: list[list[Bead]] = []
     for bead in beads:
-        near = [
-            group for group in groups if any(_distance(bead, other) < GROUP_RADII * (bead.radius_px + other.radius_px) for other in group)
-        ]
+        near = [group for group in groups if any(_is_near(bead, other) for other in group)]
         groups = [group for group in groups if not any(group is other for other in near)]
         groups.append([bead, *(other for group in near for other in group)])
     return groups
