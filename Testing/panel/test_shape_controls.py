@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,11 @@ from small_completion import NEXT_SLICE, grid_of_ct, outlined_labels, write_comp
 from Testing.host.hands import OutOfReach, choose, click, slide, wait_until, write
 from Testing.host.values import unwrap
 
+from ShapeCompletionLib.core.prior_card import PriorCard
 from ShapeCompletionLib.host.CompletionFolder import readCompletion
 from ShapeCompletionLib.host.Outlines import addOutlines
+from ShapeCompletionLib.host.PriorCardText import cardText
+from ShapeCompletionLib.host.Sentences import evidenceSentence
 from SparseAnatomyLib.host import Nodes
 from SparseAnatomyLib.host.HeadlessScene import HeadlessScene
 from SparseAnatomyLib.host.SceneFiles import loadScene, saveScene
@@ -67,11 +72,48 @@ def test_the_card_of_the_prior_is_told_in_a_few_lines(panel):
     assert unwrap(panel.ui.aboutLabel).isVisible()
     text = panel.ui.aboutLabel.text
     assert text.startswith("Trained on")
-    assert "Slices 8 mm apart: 0.91 (0.90)\n" in text
-    assert "License: CC BY-SA 4.0" in text
+    assert re.search(r"Slices 8 mm apart: 0\.\d\d \(0\.\d\d\)\n", text)
+    assert "License: " in text
     choose(panel.ui.priorComboBox, "Hippocampus")
     assert "hippocampi" in panel.ui.aboutLabel.text
     assert panel.parameters.settings.prior == "hippocampus"
+
+
+CARD = PriorCard(
+    name="rib",
+    title="Rib",
+    trained_on="24 ribs.",
+    licence="CC0",
+    extent_mm=96.0,
+    sha256="",
+    seconds=1.0,
+    steps=1,
+    command="",
+    figures={
+        "axial 8 mm": {"dice inr": 0.8, "dice interpolate": 0.5, "evidence": 0.2},
+        "oblique 8 mm": {"dice inr": 0.9, "dice interpolate": 0.6, "evidence": 0.3},
+        "three planes": {"dice inr": 0.75, "dice interpolate": 0.7, "evidence": 0.1},
+        "axial 16 mm": {"shapes": 3},
+    },
+)
+
+
+def test_a_card_as_text():
+    assert cardText(CARD).splitlines() == [
+        "Trained on 24 ribs.",
+        "Dice on patients it was not trained on, 1 at best (in brackets: plain interpolation):",
+        "Slices 8 mm apart: 0.85 (0.55)",
+        "Three planes: 0.75 (0.70)",
+        "License: CC0",
+    ]
+    assert cardText(replace(CARD, figures={})).splitlines() == ["Trained on 24 ribs.", "License: CC0"]
+
+
+@pytest.mark.parametrize(("evidence", "says"), [(0.05, "lower than in"), (0.2, "as in"), (0.4, "higher than in")])
+def test_evidence_beside_what_is_usual(tmp_path, evidence: float, says: str):
+    shape = readCompletion(write_completion(tmp_path / "result", prior="rib", evidence=evidence))
+    assert evidenceSentence(shape, CARD) == f"{evidence:.2f} per point: {says} the prior's tests (0.10 to 0.30)"
+    assert evidenceSentence(shape, None) == evidenceSentence(shape, replace(CARD, figures={})) == f"{evidence:.2f} per point"
 
 
 def test_steps_and_spacing_reach_the_worker_and_the_scene(panel, running, tmp_path):
@@ -115,9 +157,9 @@ def test_what_cannot_be_used_says_why_in_its_tooltip(panel):
 @pytest.mark.parametrize(
     ("changes", "agreement", "evidence"),
     [
-        ({}, "93 %: differs in places from plain interpolation", "0.40 per point: as high as in the prior's tests (0.08 to 0.16)"),
-        ({"agreement": 0.97}, "97 %: hardly differs from plain interpolation", "0.40 per point"),
-        ({"agreement": 0.7, "evidence": -0.1}, "70 %: differs much from plain interpolation", "-0.10 per point: lower than"),
+        ({}, "93 %: differs in places from plain interpolation", "0.40 per point"),
+        ({"agreement": 0.97, "evidence": 90.0}, "97 %: hardly differs from plain interpolation", "90.00 per point: higher than in"),
+        ({"agreement": 0.7, "evidence": -90.0}, "70 %: differs much from plain interpolation", "-90.00 per point: lower than in"),
         ({"prior": None, "method": "interpolate"}, "it is plain interpolation", "0.40 per point"),
         ({"prior": None, "method": "interpolate", "evidence": None}, "it is plain interpolation", "no prior was tried"),
     ],

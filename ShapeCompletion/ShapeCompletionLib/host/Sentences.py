@@ -63,6 +63,8 @@ def evidenceSentence(shape: CompletedShape, card: PriorCard | None) -> str:
         return _("{evidence:.2f} per point").format(evidence=shape.evidence)
     if shape.evidence < usual[0]:
         text = _("{evidence:.2f} per point: lower than in the prior's tests ({low:.2f} to {high:.2f})")
+    elif shape.evidence > usual[1]:
+        text = _("{evidence:.2f} per point: higher than in the prior's tests ({low:.2f} to {high:.2f})")
     else:
-        text = _("{evidence:.2f} per point: as high as in the prior's tests ({low:.2f} to {high:.2f})")
+        text = _("{evidence:.2f} per point: as in the prior's tests ({low:.2f} to {high:.2f})")
     return text.format(evidence=shape.evidence, low=usual[0], high=usual[1])

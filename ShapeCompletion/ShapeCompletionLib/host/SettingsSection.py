@@ -33,6 +33,7 @@ class SettingsSection:
         self.parameters: ParameterNode | None = None
         self.cards = priorCards()
         self._isShowing = False
+        self.ui.stepsHintLabel.text = _("One step is usually best: more rarely help, and take longer.")
         self.ui.priorComboBox.addItems([card.title for card in self.cards.values()])
         self.ui.segmentSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._onSegment)
         self.ui.segmentSelector.connect("currentSegmentChanged(QString)", self._onSegment)
