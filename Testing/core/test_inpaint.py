@@ -6,14 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter, shift
+from Testing.benchmarks.inpainting import PAIRS, Pair, compare
 from Testing.core.ball_images import bead_image
 
-from IntraopReconLib.core.calibration.beads import Bead, find_beads
+from IntraopReconLib.core.calibration.beads import Bead
 from IntraopReconLib.core.calibration.inpaint import Wire, fill, inpaint, metal_mask
 from IntraopReconLib.core.calibration_config import BeadSettings, InpaintSettings
-from IntraopReconLib.core.xrays.dicom import read_radiographs
-from IntraopReconLib.core.xrays.radiograph import AttenuationImage, attenuation
 
 ATTENUATION = BeadSettings(polarity="bright")
 
@@ -109,37 +107,12 @@ def test_wrong_shapes_are_named():
         inpaint(np.zeros((4, 5)), np.ones((4, 5), dtype=bool), [], [Wire(np.zeros((2, 3)), 1.0)])
 
 
-def _image(folder: Path, name: str) -> AttenuationImage:
-    (radiograph,) = read_radiographs(folder / "carm" / f"{name}_Spine_0{2 if name == 'Fiducial_Orbit_30' else 1}.dcm")
-    return attenuation(radiograph)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("pose", "moved_px", "most"), [("Centered_0", (0, 0), 0.06), ("Orbit_30", (0.1, 1.15), 0.09)])
-def test_real_pairs_with_and_without_the_phantom(shared_data: Path, pose: str, moved_px: tuple[float, float], most: float):
-    """Within holes, the filled image is compared with the untouched one, whose gain and offset are taken from around each bead.
-
-    What is left includes the phantom's plastic, which the untouched image lacks, and at Orbit_30 the C-arm stood 1.15 pixels elsewhere.
-    """
-    with_beads, without = _image(shared_data, f"Fiducial_{pose}"), _image(shared_data, f"NA_{pose}")
-    both = with_beads.mask & without.mask
-    untouched = shift(without.attenuation, moved_px, order=1) if any(moved_px) else without.attenuation
-    beads = find_beads(with_beads.attenuation, with_beads.mask, ATTENUATION)
-    assert len(beads) == 18
-    result = inpaint(with_beads.attenuation, with_beads.mask, beads)
-    assert result.hole.mean() < 0.02
-    row, column = np.indices(both.shape)
-    filled, beaded, noise = [], [], []
-    for bead in beads:
-        distance = np.hypot(column - bead.center_px[0], row - bead.center_px[1])
-        inside = (distance < 2 * bead.radius_px) & result.hole & both
-        around = (distance < 1.25 * bead.radius_px + 12) & result.mask & both
-        gain, offset = np.polyfit(untouched[around], with_beads.attenuation[around], 1)
-        expected = gain * untouched + offset
-        filled.append(np.mean((result.image - expected)[inside] ** 2))
-        beaded.append(np.mean((with_beads.attenuation - expected)[inside] ** 2))
-        noise.append((untouched - gaussian_filter(untouched, 1.5))[inside].var())
-    filled_rms, beaded_rms, noise_rms = (float(np.sqrt(np.mean(values))) for values in (filled, beaded, noise))
-    assert filled_rms < most
-    assert filled_rms < beaded_rms / 9
-    assert filled_rms < 7 * noise_rms
+@pytest.mark.parametrize(("pair", "most"), list(zip(PAIRS, (0.06, 0.09), strict=True)), ids=lambda value: getattr(value, "pose", None))
+def test_real_pairs_with_and_without_the_phantom(shared_data: Path, pair: Pair, most: float):
+    """At Orbit_30 the C-arm stood 1.15 pixels elsewhere; the phantom's plastic is in one of the images only."""
+    found = compare(shared_data / "carm", pair)
+    assert len(found.beads) == 18 and found.result.hole.mean() < 0.02
+    assert found.filled_rms < most
+    assert found.filled_rms < found.beaded_rms / 9
+    assert found.filled_rms < 7 * found.noise_rms
