@@ -111,6 +111,7 @@ def test_nothing_is_raised_whatever_is_pressed(running, case, tmp_path, name: st
     while time.monotonic() < end:
         monkey.act()
         assert running.errors == [], monkey.done[-30:]
+        assert "error of its own" not in running.widget(name).ui.statusLabel.text, monkey.done[-30:]
     jobs = [running.widget("IntraopRecon").logic.recon, running.widget("ShapeCompletion").logic.completion]
     running.widget("ShapeCompletion").ui.liveCheckBox.checked = False
     for job in jobs:
