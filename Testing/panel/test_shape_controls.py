@@ -186,6 +186,15 @@ def test_colors_of_confidence_come_and_go(panel):
     assert legend.GetVisibility()
 
 
+def test_what_is_hidden_elsewhere_stays_hidden_until_the_next_result(panel):
+    complete(panel)
+    panel.nodes.nextSlice.GetDisplayNode().SetVisibility(False)
+    choose(panel.ui.methodComboBox, "interpolate")
+    assert not panel.nodes.nextSlice.GetDisplayVisibility()
+    complete(panel)
+    assert panel.nodes.nextSlice.GetDisplayVisibility()
+
+
 def _slice_nodes(scene) -> dict:
     nodes = [scene.GetNthNodeByClass(n, "vtkMRMLSliceNode") for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceNode"))]
     return {node.GetLayoutName(): node for node in nodes}

@@ -46,6 +46,7 @@ class ResultSection:
             nodes: The result; None for none.
             card: Of the prior that is chosen.
         """
+        isNew = nodes is not None and nodes is not self._nodes
         self._parameters, self._nodes = parameters, nodes
         settings = parameters.settings
         self.ui.confidenceCheckBox.checked = settings.showConfidence
@@ -55,7 +56,7 @@ class ResultSection:
         none = _("no result yet")
         self.ui.agreementLabel.text = none if nodes is None else agreementSentence(nodes.shape)
         self.ui.evidenceLabel.text = none if nodes is None else evidenceSentence(nodes.shape, card)
-        if nodes is not None:
+        if isNew:  # otherwise it stays as the user may have it elsewhere
             setConfidenceVisible(nodes, settings.showConfidence)
             setNextSliceVisible(nodes, settings.showNextSlice)
         self._update()
