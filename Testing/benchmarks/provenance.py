@@ -23,10 +23,11 @@ def provenance(threads: int, arguments: list[str]) -> dict[str, Any]:
 
     Args:
         threads: That every method used.
-        arguments: Of the command line.
+        arguments: Of the command line; an absolute path says nothing to others and is told by its last part.
     """
+    told = [Path(argument).name if Path(argument).is_absolute() else argument for argument in arguments]
     return {
-        "command": shlex.join(["python", "-m", "Testing.benchmarks.run", *arguments]),
+        "command": shlex.join(["python", "-m", "Testing.benchmarks.run", *told]),
         "commit": _git("rev-parse", "--short=10", "HEAD") or "unknown",
         "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no", "--", *_CODE)),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 from Testing.benchmarks import table
+from Testing.benchmarks.provenance import provenance
 from Testing.benchmarks.scenes import STANDING, Scene, load_scene, save_scene
 
 from IntraopReconLib.core.config import SimulationConfig
@@ -124,3 +125,8 @@ def test_the_readme_gets_its_section_and_keeps_the_rest(tmp_path):
     with pytest.raises(ValueError, match="benchmark:start"):
         table.fill_readme(readme, "new")
     assert readme.read_text() == "# Title\n"
+
+
+def test_results_tell_no_folders_of_the_machine_they_were_made_on(tmp_path):
+    command = provenance(1, ["--part", "shapes", "--data", str(tmp_path.resolve() / "data")])["command"]
+    assert command == "python -m Testing.benchmarks.run --part shapes --data data"
