@@ -10,10 +10,12 @@ from ShapeCompletionLib.core._warp_numba import trilinear
 
 @numba.njit(cache=True, fastmath=True)
 def _place(flat, size, m):
-    """Return the cube's indices (i, j, k) of a grid's voxel, and how far outside the cube that is, in its voxels."""
-    i = np.float32(flat % size[0])
-    j = np.float32((flat // size[0]) % size[1])
-    k = np.float32(flat // (size[0] * size[1]))
+    """Return the cube's indices (i, j, k) of a grid's voxel."""
+    return _moved(np.float32(flat % size[0]), np.float32((flat // size[0]) % size[1]), np.float32(flat // (size[0] * size[1])), m)
+
+
+@numba.njit(cache=True, fastmath=True)
+def _moved(i, j, k, m):
     x = m[0, 0] * i + m[0, 1] * j + m[0, 2] * k + m[0, 3]
     y = m[1, 0] * i + m[1, 1] * j + m[1, 2] * k + m[1, 3]
     z = m[2, 0] * i + m[2, 1] * j + m[2, 2] * k + m[2, 3]
@@ -37,21 +39,22 @@ def coarse(cube_logits, cube_distance, unclear, cube_from_grid, size, saturated,
         saturated: Where the nearest voxel's logit is larger than this, either way, it is taken as it is.
         slope: Logit lost per voxel outside the cube.
     """
-    count = size[0] * size[1] * size[2]
-    logits = np.empty(count, np.float32)
-    distances = np.empty(count, np.float32)
+    logits = np.empty((size[2], size[1], size[0]), np.float32)
+    distances = np.empty((size[2], size[1], size[0]), np.float32)
     last = np.float32(cube_logits.shape[0] - 1)
-    for n in numba.prange(count):
-        x, y, z = _place(n, size, cube_from_grid)
-        i, j, k = min(max(x, np.float32(0)), last), min(max(y, np.float32(0)), last), min(max(z, np.float32(0)), last)
-        outside = np.sqrt((x - i) * (x - i) + (y - j) * (y - j) + (z - k) * (z - k))
-        near = int(k + np.float32(0.5)), int(j + np.float32(0.5)), int(i + np.float32(0.5))
-        value, distance = cube_logits[near], cube_distance[near]
-        if abs(value) < saturated:
-            value, distance = trilinear(cube_logits, k, j, i), trilinear(cube_distance, k, j, i)
-        logits[n] = np.float32(0) if unclear[near] else value - slope * outside
-        distances[n] = distance + outside
-    return logits, distances
+    for layer in numba.prange(size[2]):
+        for row in range(size[1]):
+            for column in range(size[0]):
+                x, y, z = _moved(np.float32(column), np.float32(row), np.float32(layer), cube_from_grid)
+                i, j, k = min(max(x, np.float32(0)), last), min(max(y, np.float32(0)), last), min(max(z, np.float32(0)), last)
+                outside = np.sqrt((x - i) * (x - i) + (y - j) * (y - j) + (z - k) * (z - k))
+                near = int(k + np.float32(0.5)), int(j + np.float32(0.5)), int(i + np.float32(0.5))
+                value, distance = cube_logits[near], cube_distance[near]
+                if abs(value) < saturated:
+                    value, distance = trilinear(cube_logits, k, j, i), trilinear(cube_distance, k, j, i)
+                logits[layer, row, column] = np.float32(0) if unclear[near] else value - slope * outside
+                distances[layer, row, column] = distance + outside
+    return logits.ravel(), distances.ravel()
 
 
 @numba.njit(cache=True, fastmath=True, parallel=True)
