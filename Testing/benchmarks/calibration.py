@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shlex
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -26,7 +24,7 @@ from IntraopReconLib.core.xrays.simulate import random_poses
 from SparseAnatomyLib.frames import affine, transform_points
 from SparseAnatomyLib.geometry import XrayView
 
-from .provenance import provenance
+from .provenance import provenance, write_result
 from .scenes import REPOSITORY
 from .table import provenance_line, table
 
@@ -89,16 +87,13 @@ def main() -> int:
     parser.add_argument("--setting", nargs="+", choices=[setting.name for setting in SETTINGS], help="only these (default: all)")
     options = parser.parse_args()
     chosen = [setting for setting in SETTINGS if not options.setting or setting.name in options.setting]
-    origin = provenance(1, []) | {"command": shlex.join(["python", "-m", "Testing.benchmarks.calibration", *sys.argv[1:]])}
-    result: dict[str, Any] = {"provenance": origin, "rows": []}
+    result: dict[str, Any] = {"provenance": provenance(1, sys.argv[1:], "calibration"), "rows": []}
     for setting in chosen:
         result["rows"].append(measure(setting, options.views))
         print(json.dumps(result["rows"][-1]), flush=True)
     print(f"\n{markdown(result)}")
     if not options.setting:
-        partial = RESULT.with_suffix(".json.partial")
-        partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, RESULT)
+        write_result(RESULT, result)
     return 0
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import shutil
 import sys
 import tempfile
@@ -35,7 +34,7 @@ from IntraopReconLib.core.simulate_case import simulate_case
 from IntraopReconLib.core.xrays.simulate_beads import LARGE_RADIUS_MM, SMALL_RADIUS_MM
 from SparseAnatomyLib.geometry import XrayView
 
-from .provenance import provenance
+from .provenance import provenance, write_result
 from .scenes import REPOSITORY, data_folder
 from .table import provenance_line, table
 
@@ -93,18 +92,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m Testing.benchmarks.calibration_cases", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="leave out the reconstructions")
     options = parser.parse_args()
-    command = shlex.join(["python", "-m", "Testing.benchmarks.calibration_cases", *sys.argv[1:]])
     threads = int(os.environ.get("NUMBA_NUM_THREADS", os.cpu_count() or 1))
-    result: dict[str, Any] = {"provenance": provenance(threads, []) | {"command": command}, "rows": []}
+    result: dict[str, Any] = {"provenance": provenance(threads, sys.argv[1:], "calibration_cases"), "rows": []}
     for case in BEAD_CASES:
         with tempfile.TemporaryDirectory() as folder:
             result["rows"].append(measure(case, Path(folder), case.reconstructed and not options.quick))
         print(json.dumps(result["rows"][-1]), flush=True)
     print(f"\n{markdown(result)}")
     if not options.quick:
-        partial = RESULT.with_suffix(".json.partial")
-        partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, RESULT)
+        write_result(RESULT, result)
     return 0
 
 

@@ -8,7 +8,6 @@ Writes Testing/benchmarks/results/inpainting.json and prints its table. The pict
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from IntraopReconLib.core.calibration_config import BeadSettings
 from IntraopReconLib.core.xrays.dicom import read_radiographs
 from IntraopReconLib.core.xrays.radiograph import AttenuationImage, attenuation
 
-from .provenance import provenance
+from .provenance import provenance, write_result
 from .scenes import REPOSITORY
 from .table import provenance_line, table
 
@@ -147,8 +146,8 @@ def main() -> int:
         if options.pictures:
             options.pictures.mkdir(parents=True, exist_ok=True)
             draw(found, options.pictures / f"{pair.pose}.png")
-    result = {"provenance": provenance(1, []) | {"command": "python -m Testing.benchmarks.inpainting"}, "rows": rows}
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    result = {"provenance": provenance(1, sys.argv[1:], "inpainting"), "rows": rows}
+    write_result(RESULT, result)
     print(markdown(result))
     return 0
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -33,7 +31,7 @@ from SparseAnatomyLib.geometry import XrayView
 from SparseAnatomyLib.metrics import psnr_db
 
 from .anatomies import ANATOMIES, build_scene
-from .provenance import provenance
+from .provenance import provenance, write_result
 from .scenes import REPOSITORY, STANDING, Scene, data_folder, load_scene
 from .table import provenance_line, table
 
@@ -80,8 +78,7 @@ def main() -> int:
     parser.add_argument("--scene", nargs="+", choices=[*STANDING, *FURTHER], help="only these (default: all)")
     parser.add_argument("--draws", type=int, default=2, help="of perturbations, for each scene (default: 2)")
     options = parser.parse_args()
-    origin = provenance(1, []) | {"command": shlex.join(["python", "-m", "Testing.benchmarks.pose_refinement", *sys.argv[1:]])}
-    result: dict[str, Any] = {"provenance": origin, "rows": []}
+    result: dict[str, Any] = {"provenance": provenance(1, sys.argv[1:], "pose_refinement"), "rows": []}
     for scene in _scenes(options.scene or [*STANDING, *FURTHER]):
         for perturbation in (WRONG, SMALL, NONE) if scene.name in STANDING else (WRONG,):
             compared = scene.name in STANDING and perturbation is WRONG
@@ -89,9 +86,7 @@ def main() -> int:
             print(json.dumps(result["rows"][-1]), flush=True)
     print(f"\n{markdown(result)}")
     if not options.scene:
-        partial = RESULT.with_suffix(".json.partial")
-        partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, RESULT)
+        write_result(RESULT, result)
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from SparseAnatomyLib.checks import check_array
 from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.textfiles import replace_text
 
 from .distortion import Distortion
 from .distortion_grid import AXIS_ANGLE_RAD
@@ -33,7 +33,6 @@ def write_distortion(path: Path, distortion: Distortion) -> None:
     Raises:
         OSError: The disk is full or the folder is not writable.
     """
-    path = Path(path)
     document = {
         "format": FORMAT,
         "version": VERSION,
@@ -47,12 +46,7 @@ def write_distortion(path: Path, distortion: Distortion) -> None:
         "rms_px": distortion.rms_px,
         "held_out_rms_px": distortion.held_out_rms_px,
     }
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    replace_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
 def read_distortion(path: Path) -> Distortion:

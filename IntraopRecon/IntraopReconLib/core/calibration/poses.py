@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -14,6 +13,7 @@ import numpy as np
 
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.geometry import XrayView
+from SparseAnatomyLib.textfiles import replace_text
 
 FORMAT = "SparseAnatomy poses"
 VERSION = 1
@@ -100,7 +100,6 @@ def write_poses(path: Path, posed_images: Sequence[PosedImage]) -> None:
     Raises:
         OSError: The disk is full or the folder is not writable.
     """
-    path = Path(path)
     document = {
         "format": FORMAT,
         "version": VERSION,
@@ -108,12 +107,7 @@ def write_poses(path: Path, posed_images: Sequence[PosedImage]) -> None:
         "units": "mm",
         "views": [_entry(image) for image in posed_images],
     }
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    replace_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
 def _entry(posed: PosedImage) -> dict[str, Any]:
