@@ -14,7 +14,8 @@ import numpy as np
 
 from IntraopReconLib.core.config import Quality, ReconstructionConfig
 from SparseAnatomyLib.commandline import progress_bar
-from SparseAnatomyLib.errors import InputError, ResourceError
+from SparseAnatomyLib.errors import ResourceError
+from SparseAnatomyLib.resources import resource
 from SparseAnatomyLib.staging import check_result_folder
 from SparseAnatomyLib.vtk_messages import quiet_vtk
 
@@ -66,12 +67,7 @@ def sample_case(name: str) -> Path:
     Raises:
         InputError: It is not there.
     """
-    package = Path(__file__).resolve().parent
-    for root in (package.parents[1], package.parent):
-        folder = root / "Resources" / "SampleCase" / name
-        if folder.is_dir():
-            return folder
-    raise InputError(f"The sample case {name} is not installed.", "Run the demo from a checkout of the repository.")
+    return resource(f"SampleCase/{name}")
 
 
 def _calibrated(bundled: Path, case: Path, report: Callable[..., None]) -> tuple[Path, dict[str, Path], list[tuple[str, str]], list[str]]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from ShapeCompletionLib.core.config import CompletionConfig
 from SparseAnatomyLib.commandline import progress_bar
-from SparseAnatomyLib.errors import InputError, ResourceError
+from SparseAnatomyLib.errors import ResourceError
+from SparseAnatomyLib.resources import resource
 from SparseAnatomyLib.vtk_messages import quiet_vtk
 
 PRIOR, SLICES, WHOLE = "vertebra", "vertebra_slices.nrrd", "vertebra_whole.nrrd"
@@ -55,12 +56,7 @@ def sample_file(name: str, folder: str = "") -> Path:
     Raises:
         InputError: It is not there.
     """
-    package = Path(__file__).resolve().parent
-    for root in (package.parents[1], package.parent):
-        path = root / "Resources" / "SampleShapes" / folder / name
-        if path.is_file():
-            return path
-    raise InputError("The sample shapes are not installed.", "Run the demo from a checkout of the repository.")
+    return resource("SampleShapes") / folder / name
 
 
 def compare(shape: Path, whole: Path) -> dict[str, float]:

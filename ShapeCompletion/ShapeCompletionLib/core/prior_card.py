@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.resources import resource
 
 CARD_VERSION = 1
 
@@ -71,12 +72,7 @@ def priors_folder() -> Path:
     Raises:
         InputError: It is not there.
     """
-    package = Path(__file__).resolve().parents[1]
-    for root in (package.parents[1], package.parent):
-        folder = root / "Resources" / "Priors"
-        if folder.is_dir():
-            return folder
-    raise InputError("The shape priors are not installed.", "Install the extension again, or run from a checkout of the repository.")
+    return resource("Priors")
 
 
 def available_priors() -> list[PriorCard]:

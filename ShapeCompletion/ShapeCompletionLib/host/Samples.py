@@ -10,6 +10,7 @@ import numpy as np
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.host import ResultFiles
 from SparseAnatomyLib.host.SliceViews import aimSliceViews
+from SparseAnatomyLib.resources import resource
 
 from .Outlines import addOutlines
 from .ParameterNode import ParameterNode
@@ -20,9 +21,10 @@ _REMEDY = "Install the extension again, or run from a checkout of the repository
 
 def sampleFiles() -> list[Path]:
     """Return the files of the outlines that ship; none where they are not installed."""
-    package = Path(__file__).resolve().parents[1]
-    folders = [root / "Resources" / _FOLDER for root in (package.parents[1], package.parent)]
-    return next((sorted(folder.glob("*.nrrd")) for folder in folders if folder.is_dir()), [])
+    try:
+        return sorted(resource(_FOLDER).glob("*.nrrd"))
+    except InputError:
+        return []
 
 
 def sampleTitle(path: Path) -> str:

@@ -139,7 +139,7 @@ def attenuation_from_hounsfield(hu: np.ndarray) -> np.ndarray:
     (cortical bone of 1,300 HU: 0.047 per mm), with a smooth ramp between: what is left of an X-ray when soft tissue is taken away.
     """
     hu = np.clip(np.asarray(hu, np.float32), *CT_RANGE_HU)
-    ramp = _smoothstep((hu - SOFT_BELOW_HU) / (BONE_ABOVE_HU - SOFT_BELOW_HU))
+    ramp = smoothstep((hu - SOFT_BELOW_HU) / (BONE_ABOVE_HU - SOFT_BELOW_HU))
     share = SOFT_TISSUE_SHARE + (1 - SOFT_TISSUE_SHARE) * ramp
     return (WATER_PER_MM * (1 + hu / 1000) * share).astype(np.float32)
 
@@ -203,7 +203,7 @@ def attenuation_volume(ct: SimpleITK.Image, center_lps_mm: np.ndarray, radius_mm
         InputError: The region lies outside the CT.
         ResourceError: The volume would be too large.
     """
-    low, high = _bounds_lps_mm(ct)
+    low, high = bounds_lps_mm(ct)
     if radius_mm is None:
         coarse = VoxelGrid.box((low + high) / 2, high - low, GROUND_TRUTH_SPACING_MM)
     else:
@@ -215,7 +215,7 @@ def attenuation_volume(ct: SimpleITK.Image, center_lps_mm: np.ndarray, radius_mm
     if math.prod(grid.size_ijk) > MOST_VOXELS:
         extent = " × ".join(f"{edge:.0f}" for edge in grid.extent_mm)
         raise ResourceError(f"The region of {extent} mm is too large to simulate.", "Give a smaller radius, or crop the CT.")
-    volume = _resampled(ct, grid)
+    volume = resampled(ct, grid)
     for k, slab in enumerate(volume):  # slab by slab: whole volumes of intermediate values would fill the memory
         slab[:] = attenuation_from_hounsfield(slab)
         if radius_mm is not None:
@@ -223,7 +223,7 @@ def attenuation_volume(ct: SimpleITK.Image, center_lps_mm: np.ndarray, radius_mm
     return volume, grid
 
 
-def _resampled(ct: SimpleITK.Image, grid: VoxelGrid) -> np.ndarray:
+def resampled(ct: SimpleITK.Image, grid: VoxelGrid) -> np.ndarray:
     """Return the CT on a grid aligned with LPS, float32, air around it; splines hide the voxels of a coarse CT."""
     resample = SimpleITK.ResampleImageFilter()
     resample.SetSize(grid.size_ijk)
@@ -239,15 +239,16 @@ def _fade_out(grid: VoxelGrid, k: int, center_lps_mm: np.ndarray, radius_mm: flo
     """Return for slab k 1 inside the ball, 0 outside, fading over its last EDGE_MM, [j, i]; the grid is aligned with LPS."""
     x, y = (grid.origin_lps_mm[axis] + grid.spacing_mm[axis] * np.arange(grid.size_ijk[axis]) - center_lps_mm[axis] for axis in (0, 1))
     z = grid.origin_lps_mm[2] + grid.spacing_mm[2] * k - center_lps_mm[2]
-    return _smoothstep((radius_mm - np.sqrt(x**2 + y[:, None] ** 2 + z**2)) / EDGE_MM)
+    return smoothstep((radius_mm - np.sqrt(x**2 + y[:, None] ** 2 + z**2)) / EDGE_MM)
 
 
-def _smoothstep(t: np.ndarray) -> np.ndarray:
+def smoothstep(t: np.ndarray) -> np.ndarray:
+    """Return 0 below 0, 1 above 1, and between a cubic without kinks."""
     t = np.clip(t, 0, 1)
     return t * t * (3 - 2 * t)
 
 
-def _bounds_lps_mm(ct: SimpleITK.Image) -> tuple[np.ndarray, np.ndarray]:
+def bounds_lps_mm(ct: SimpleITK.Image) -> tuple[np.ndarray, np.ndarray]:
     """Return the lowest and highest coordinates of the CT's corners, voxel borders included, [3] each."""
     last = np.asarray(ct.GetSize()) - 0.5
     corners = [ct.TransformContinuousIndexToPhysicalPoint(np.where(pick, last, -0.5).tolist()) for pick in np.ndindex(2, 2, 2)]
