@@ -6,6 +6,8 @@ from pathlib import Path
 
 import qt
 import slicer
+from slicer.i18n import tr as _
+from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -16,16 +18,25 @@ from slicer.util import VTKObservationMixin
 
 from IntraopReconLib.core.config import ReconstructionConfig
 from IntraopReconLib.demo import sample_case
-from IntraopReconLib.host import SelfTest, XRays
+from IntraopReconLib.host import SelfTest
+from IntraopReconLib.host.CalibrationSection import CalibrationSection
+from IntraopReconLib.host.Panel import Panel
 from IntraopReconLib.host.ParameterNode import ParameterNode
 from IntraopReconLib.host.ReconLogic import ReconLogic
+from IntraopReconLib.host.ReconstructionSection import ReconstructionSection
 from IntraopReconLib.host.ResultNodes import ResultNodes
+from IntraopReconLib.host.ResultSection import ResultSection
+from IntraopReconLib.host.StandardizationSection import StandardizationSection
+from IntraopReconLib.host.XRaysSection import XRaysSection
 from SparseAnatomyLib.errors import SparseAnatomyError
-from SparseAnatomyLib.host.Environment import environmentSentence, isReady
+from SparseAnatomyLib.host.Environment import environmentSentence
+from SparseAnatomyLib.host.ErrorDetails import errorDetails
 from SparseAnatomyLib.host.Reload import forgetModules
 
-RESEARCH_USE_ONLY = "Research use only, not a medical device: not for diagnosis, treatment or navigation."
+RESEARCH_USE_ONLY = _("Research use only, not a medical device: not for diagnosis, treatment or navigation.")
 SAMPLES = {"lumbar": "IntraopReconLumbar", "thorax": "IntraopReconThorax"}
+SECTIONS = (XRaysSection, CalibrationSection, StandardizationSection, ReconstructionSection, ResultSection)
+STEPS = ("xraysButton", "calibrationButton", "standardizationButton", "reconstructionButton", "resultButton")
 POLL_INTERVAL_MS = 50
 
 
@@ -34,18 +45,17 @@ class IntraopRecon(ScriptedLoadableModule):
 
     def __init__(self, parent) -> None:
         ScriptedLoadableModule.__init__(self, parent)
-        self.parent.title = "Intraoperative Reconstruction"
-        self.parent.categories = ["SparseAnatomy"]
+        self.parent.title = _("Intraoperative Reconstruction")
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "SparseAnatomy")]
         self.parent.dependencies = []
         self.parent.contributors = ["SparseAnatomy contributors"]
-        self.parent.helpText = (
-            "Makes a bone volume and a bone surface from 20 to 30 C-arm X-rays, taken from any directions whose geometry is known. "
-            f"<p><b>{RESEARCH_USE_ONLY}</b></p>"
+        help = _("Makes a bone volume and a bone surface from 20 to 30 C-arm X-rays, taken from any directions.")
+        self.parent.helpText = f"{help} <p><b>{RESEARCH_USE_ONLY}</b></p>"
+        thanks = _(
+            "Methods after IXGS (arXiv 2504.14699) and R²-Gaussian (arXiv 2405.20693). The sample cases are simulated from public CT: see "
+            "ATTRIBUTION.md beside them."
         )
-        self.parent.acknowledgementText = (
-            f"{RESEARCH_USE_ONLY} Methods after IXGS (arXiv 2504.14699) and R²-Gaussian (arXiv 2405.20693). "
-            "The sample cases are simulated from public CT: see ATTRIBUTION.md beside them."
-        )
+        self.parent.acknowledgementText = f"{RESEARCH_USE_ONLY} {thanks}"
         slicer.app.connect("startupCompleted()", registerSampleData)
 
 
@@ -106,12 +116,22 @@ class IntraopReconLogic(ScriptedLoadableModuleLogic):
 
 
 class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel: case, quality and method, one button, and how it goes."""
+    """The panel: five steps, one below the other in the order of the work, of which one is open; above them what is said to the user."""
 
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.logic = self.parameters = self.nodes = None
+        self.logic = self.panel = None
+
+    @property
+    def parameters(self) -> ParameterNode:
+        """The settings of the scene."""
+        return self.panel.parameters
+
+    @property
+    def nodes(self) -> ResultNodes | None:
+        """The result that is shown."""
+        return self.panel.nodes
 
     def setup(self) -> None:
         """Build the panel."""
@@ -119,20 +139,19 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         panel = slicer.util.loadUI(self.resourcePath("UI/IntraopRecon.ui"))
         self.layout.addWidget(panel)
         self.ui = slicer.util.childWidgetVariables(panel)
+        panel.setMRMLScene(slicer.mrmlScene)
         self.logic = IntraopReconLogic()
-        recon = self.logic.recon
-        recon.progressed.connect(self.onProgress)
-        recon.warned.connect(self.onWarning)
-        recon.finished.connect(self.onFinished)
-        recon.failed.connect(self.onFailed)
+        self.panel = Panel(self.ui, slicer.mrmlScene, self.logic.recon)
+        self.sections = [make(self.panel) for make in SECTIONS]
+        for section in self.sections:
+            self.panel.changed.connect(section.update)
+        self.steps = [getattr(self.ui, name) for name in STEPS]
+        for step in self.steps:
+            step.connect("contentsCollapsed(bool)", lambda collapsed, step=step: self.onStep(step, collapsed))
         self.timer = qt.QTimer()
-        self.timer.connect("timeout()", recon.poll)
-        self.ui.noticeLabel.text = RESEARCH_USE_ONLY
-        self.ui.caseFolderPath.connect("currentPathChanged(QString)", self.onCaseFolderChanged)
-        self.ui.qualityComboBox.connect("currentTextChanged(QString)", lambda text: self.parameters.update(quality=text))
-        self.ui.methodComboBox.connect("currentTextChanged(QString)", lambda text: self.parameters.update(method=text))
-        self.ui.reconstructButton.connect("clicked(bool)", self.onReconstructOrCancel)
-        self.ui.showXraysCheckBox.connect("toggled(bool)", self.onShowXrays)
+        self.timer.connect("timeout()", self.logic.recon.poll)
+        self.timer.start(POLL_INTERVAL_MS)
+        self.ui.copyDetailsButton.connect("clicked(bool)", self.onCopyDetails)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneClosed)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneChanged)
         self.onSceneClosed()
@@ -156,84 +175,26 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneClosed(self, caller=None, event=None) -> None:
         """Begin anew: stop what runs for a scene that is gone."""
         self.logic.recon.cancel()
-        self.ui.statusLabel.text, self.ui.warningsLabel.text = environmentSentence(), ""
+        self.panel.warn()
+        self.panel.say(environmentSentence())
         self.onSceneChanged()
 
     def onSceneChanged(self, caller=None, event=None) -> None:
         """Take the settings of the scene."""
-        if self.nodes is not None and self.nodes.volume.GetScene() is None:
-            self.nodes = None
-        self.parameters = ParameterNode(slicer.mrmlScene)
-        settings = self.parameters.settings
-        self.ui.qualityComboBox.setCurrentText(settings.quality)
-        self.ui.methodComboBox.setCurrentText(settings.method)
-        self.ui.caseFolderPath.setCurrentPath(settings.caseFolder)
-        self.updateButtons()
+        self.panel.readScene()
+        for section in self.sections:
+            section.show()
+        self.panel.changed.emit()
 
-    def onCaseFolderChanged(self, path: str) -> None:
-        """Keep the case in the scene; its result goes beside it."""
-        if path != self.parameters.settings.caseFolder:
-            self.parameters.update(caseFolder=path, resultFolder="")
-        self.updateButtons()
+    def onStep(self, step, collapsed: bool) -> None:
+        """Close the other steps when one is opened, so that all headings stay in sight."""
+        for other in self.steps:
+            if not collapsed and other is not step:
+                other.collapsed = True
 
-    def updateButtons(self) -> None:
-        """Let the user do what can be done now."""
-        running = self.logic.recon.isRunning
-        self.ui.reconstructButton.text = "Cancel" if running else "Reconstruct"
-        self.ui.reconstructButton.enabled = running or (isReady() and bool(self.parameters.settings.caseFolder))
-        self.ui.settingsBox.enabled = not running
-        self.ui.progressBar.visible = running
-        self.ui.showXraysCheckBox.enabled = self.nodes is not None
-        self.ui.warningsLabel.visible = bool(self.ui.warningsLabel.text)
-
-    def onReconstructOrCancel(self, _checked: bool = False) -> None:
-        """Start, or stop what runs."""
-        recon = self.logic.recon
-        if recon.isRunning:
-            self.ui.statusLabel.text = "Stopping …"
-            recon.cancel()
-            return
-        try:
-            recon.start(Path(self.parameters.settings.caseFolder), self.parameters.resultFolder, self.parameters.config())
-        except SparseAnatomyError as error:
-            self.onFailed(error)
-            return
-        self.ui.warningsLabel.text = ""
-        self.onProgress(0.0, "Starting …")
-        self.timer.start(POLL_INTERVAL_MS)
-        self.updateButtons()
-
-    def onProgress(self, fraction: float, message: str) -> None:
-        """Show how far it is."""
-        self.ui.progressBar.value = round(100 * fraction)
-        self.ui.statusLabel.text = message
-
-    def onWarning(self, message: str) -> None:
-        """Keep what the user should read."""
-        self.ui.warningsLabel.text = f"{self.ui.warningsLabel.text}\n{message}".strip()
-        self.updateButtons()
-
-    def onFinished(self, nodes: ResultNodes) -> None:
-        """Show the result."""
-        self.timer.stop()
-        self.nodes = nodes
-        self.ui.statusLabel.text = f"Done: the result is graded {nodes.grade} and lies in {self.parameters.resultFolder}."
-        slicer.util.resetThreeDViews()
-        self.ui.showXraysCheckBox.checked = False
-        self.updateButtons()
-
-    def onFailed(self, error: SparseAnatomyError) -> None:
-        """Say what is wrong and what to do."""
-        self.timer.stop()
-        self.ui.statusLabel.text = str(error)
-        self.updateButtons()
-        if error.kind != "cancelled":
-            slicer.util.errorDisplay(str(error))
-
-    def onShowXrays(self, checked: bool) -> None:
-        """Show or hide the X-rays in 3D."""
-        if self.nodes is not None:
-            XRays.setVisible(self.nodes.xrays, checked)
+    def onCopyDetails(self, _checked: bool = False) -> None:
+        """Put what is known of the error into the clipboard."""
+        qt.QApplication.clipboard().setText(errorDetails(self.panel.error, self.moduleName))
 
 
 class IntraopReconTest(ScriptedLoadableModuleTest):

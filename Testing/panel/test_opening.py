@@ -62,6 +62,7 @@ def test_a_reloaded_panel_works_and_the_old_one_is_deaf(running):
     heard = []
     old.onSceneChanged = lambda *_: heard.append("old")
     write(new.ui.caseFolderPath, "nowhere")
+    click(new.ui.reconstructionButton)
     click(new.ui.reconstructButton)
     assert "There is no case folder nowhere" in new.ui.statusLabel.text
     slicer.mrmlScene.Clear()

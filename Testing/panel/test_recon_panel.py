@@ -39,10 +39,18 @@ def case(sample_case: Path, tmp_path: Path) -> Path:
 
 def start(panel, case: Path, quality: str = "preview", method: str = "voxel") -> None:
     """Type the folder, choose and press the button."""
+    open_step(panel.ui.xraysButton)
     write(panel.ui.caseFolderPath, str(case))
+    open_step(panel.ui.reconstructionButton)
     choose(panel.ui.qualityComboBox, quality)
     choose(panel.ui.methodComboBox, method)
     click(panel.ui.reconstructButton)
+
+
+def open_step(button) -> None:
+    """Open a step of the panel, which closes the others."""
+    if button.collapsed:
+        click(button)
 
 
 def names(scene) -> set[str]:
@@ -60,17 +68,20 @@ def test_the_empty_panel_lets_nothing_be_started(panel):
 def test_a_folder_without_a_case_is_said_with_what_to_do(panel, running, tmp_path):
     start(panel, tmp_path / "nowhere")
     assert "There is no case folder" in panel.ui.statusLabel.text
-    assert running.answers.shown == [panel.ui.statusLabel.text]
+    assert running.answers.shown == []
+    click(panel.ui.copyDetailsButton)
+    assert "Remedy: Choose the folder" in running.app.clipboard().text()
     (tmp_path / "empty").mkdir()
     start(panel, tmp_path / "empty")
     wait_until(lambda: not panel.logic.recon.isRunning)
     assert "Traceback" not in panel.ui.statusLabel.text
-    assert len(running.answers.shown) == 2
+    assert panel.ui.copyDetailsButton.visible
     assert panel.ui.reconstructButton.text == "Reconstruct"
     assert panel.ui.settingsBox.enabled
 
 
 def test_browse(panel, running, case):
+    open_step(panel.ui.xraysButton)
     running.answers.files[:] = [str(case)]
     browse = panel.ui.caseFolderPath.findChildren("QToolButton")[0]
     click(browse)
@@ -85,7 +96,7 @@ def test_from_an_empty_scene_to_the_result_and_on(panel, running, case, tmp_path
         assert panel.ui.reconstructButton.text == "Cancel"
         assert not panel.ui.settingsBox.enabled
         assert panel.ui.progressBar.visible
-        wait_until(lambda: panel.nodes is not None or running.answers.shown, RUN_S)
+        wait_until(lambda: panel.nodes is not None or not panel.logic.recon.isRunning, RUN_S)
     record_property("gui_thread_blocked_ms", round(blocks.wall_ms))
     record_property("gui_thread_computed_ms", round(blocks.cpu_ms))
     print(f"GUI thread: blocked for {blocks.wall_ms:.0f} ms at most, of which it computed {blocks.cpu_ms:.0f} ms")
@@ -93,6 +104,7 @@ def test_from_an_empty_scene_to_the_result_and_on(panel, running, case, tmp_path
     assert panel.ui.statusLabel.text.startswith("Done: the result is graded")
     assert (case / "result" / "volume.nrrd").is_file()
     planes = panel.nodes.xrays.planes
+    open_step(panel.ui.xraysButton)
     click(panel.ui.showXraysCheckBox)
     assert all(plane.GetDisplayVisibility() for plane in planes)
     click(panel.ui.showXraysCheckBox)
@@ -107,6 +119,7 @@ def test_from_an_empty_scene_to_the_result_and_on(panel, running, case, tmp_path
     assert {"lumbar volume", "lumbar bone"} <= names(running.scene) & before
     assert panel.ui.caseFolderPath.currentPath == str(case)
     assert (panel.ui.qualityComboBox.currentText, panel.ui.methodComboBox.currentText) == ("preview", "voxel")
+    open_step(panel.ui.reconstructionButton)
     click(panel.ui.reconstructButton)
     assert panel.ui.reconstructButton.text == "Cancel"
 
@@ -135,10 +148,9 @@ def test_a_killed_worker_is_a_sentence_and_the_next_run_goes_on(panel, running, 
     os.kill(panel.logic.recon._worker.pid, signal.SIGKILL)
     wait_until(lambda: not panel.logic.recon.isRunning, 20)
     assert "memory" in panel.ui.statusLabel.text
-    assert running.answers.shown == [panel.ui.statusLabel.text]
+    assert running.answers.shown == []
     click(panel.ui.reconstructButton)
     wait_until(lambda: panel.ui.progressBar.value > 2, RUN_S)
-    assert running.answers.shown == [running.answers.shown[0]]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class Case:
     input_hashes: dict[str, str]
 
 
-def load_case(folder: Path) -> Case:
+def load_case(folder: Path, skipped: Collection[str] = ()) -> Case:
     """Read the images and poses of a case.
 
     Images without a pose and views that the calibration graded red are left out with a warning. Where `calibration/calibration.json` tells
@@ -44,6 +45,7 @@ def load_case(folder: Path) -> Case:
 
     Args:
         folder: Holds `xrays/` and `poses.json`, as INTERFACES states.
+        skipped: Names of X-rays that the user leaves out.
 
     Returns:
         The views with their attenuation and geometry.
@@ -64,6 +66,9 @@ def load_case(folder: Path) -> Case:
     views, used, cleaned = [], {POSES_FILE}, 0
     for posed in poses:
         radiograph = radiographs[posed.image, posed.frame]
+        if radiograph.name in skipped:
+            warnings.append(f"{radiograph.name} was left out, as you chose.")
+            continue
         if posed.grade == "red":
             warnings.append(f"{radiograph.name} was left out: its calibration is graded red.")
             continue

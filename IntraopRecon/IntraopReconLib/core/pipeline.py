@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,7 +31,7 @@ _BYTES_BESIDES = 50_000_000  # mesh, pictures, report
 _KEEPS_CHECKPOINT = (Cancelled, ResourceError, MemoryError, KeyboardInterrupt)
 
 
-def reconstruct_case(case: Path, out: Path, config: ReconstructionConfig, report: Report) -> dict[str, Path]:
+def reconstruct_case(case: Path, out: Path, config: ReconstructionConfig, report: Report, skipped: Collection[str] = ()) -> dict[str, Path]:
     """Reconstruct a case folder into a result folder.
 
     While it runs, `out/job.partial` holds its checkpoint. A run that was killed or cancelled leaves it there, and the next run of the
@@ -42,6 +42,7 @@ def reconstruct_case(case: Path, out: Path, config: ReconstructionConfig, report
         out: The result folder; made where needed. A result that is there stays until the new one is complete.
         config: The settings.
         report: Told about the progress; may raise Cancelled.
+        skipped: Names of X-rays that the user leaves out.
 
     Returns:
         The files of the result by name, as `write_result`.
@@ -55,7 +56,7 @@ def reconstruct_case(case: Path, out: Path, config: ReconstructionConfig, report
     check_config(config)
     _check_out(case, out, config)
     report(0.0, "Reading the X-rays")
-    loaded = load_case(case)
+    loaded = load_case(case, skipped)
     with _checkpoint_folder(out, _fingerprint(loaded, config)) as checkpoint:
         reconstruction = reconstruct(loaded.views, config, _part(report, 0.02, 0.95), checkpoint)
         report(0.96, "Writing the result")

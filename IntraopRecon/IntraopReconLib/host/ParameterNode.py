@@ -24,12 +24,16 @@ class Settings:
         resultFolder: Where results go; empty for `result` within the case folder.
         quality: As in ReconstructionConfig.
         method: As in ReconstructionConfig.
+        skippedViews: Names of the X-rays that are left out, one a line.
+        currentView: Name of the X-ray that is looked at; empty for none.
     """
 
     caseFolder: str = ""
     resultFolder: str = ""
     quality: Quality = ReconstructionConfig.quality
     method: Method = ReconstructionConfig.method
+    skippedViews: str = ""
+    currentView: str = ""
 
 
 _CHOICES = {"quality": get_args(Quality), "method": get_args(Method)}
@@ -50,6 +54,11 @@ class ParameterNode(SettingsNode[Settings]):
     @regionNode.setter
     def regionNode(self, node) -> None:
         self.node.SetNodeReferenceID(_REGION, node.GetID() if node else None)
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Names of the X-rays that are left out of the reconstruction."""
+        return tuple(name for name in self.settings.skippedViews.split("\n") if name)
 
     @property
     def resultFolder(self) -> Path:

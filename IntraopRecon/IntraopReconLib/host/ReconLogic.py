@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,16 @@ class ReconLogic(WorkerLogic):
 
     # Reconstruction
 
-    def start(self, caseFolder: Path, resultFolder: Path, config: ReconstructionConfig | None = None) -> None:
+    def start(
+        self, caseFolder: Path, resultFolder: Path, config: ReconstructionConfig | None = None, skipped: Collection[str] = ()
+    ) -> None:
         """Start to reconstruct a case; signals tell how it goes on.
 
         Args:
             caseFolder: Case folder.
             resultFolder: Where the result is written.
             config: Settings; the defaults if None.
+            skipped: Names of X-rays that are left out.
 
         Raises:
             InputError: There is no such case folder, or a reconstruction is already running.
@@ -66,7 +69,9 @@ class ReconLogic(WorkerLogic):
         worker = self._readyWorker()
         self._name, self._preview = caseFolder.resolve().name, None
         settings = (config or ReconstructionConfig()).to_json()
-        self._requestId = worker.request("reconstruct", case=str(caseFolder), out=str(resultFolder), config=settings)
+        self._requestId = worker.request(
+            "reconstruct", case=str(caseFolder), out=str(resultFolder), config=settings, skipped=sorted(skipped)
+        )
 
     def reconstruct(
         self, caseFolder: Path, resultFolder: Path, config: ReconstructionConfig | None = None, idle: Callable[[], None] | None = None

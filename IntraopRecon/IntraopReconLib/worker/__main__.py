@@ -10,7 +10,10 @@ from SparseAnatomyLib.worker import Job, serve
 
 
 def reconstruct(job: Job) -> dict[str, Path]:
-    """Reconstruct the case folder `case` into the folder `out` with the settings `config` (see `ReconstructionConfig.to_json`)."""
+    """Reconstruct the case folder `case` into the folder `out` with the settings `config` (see `ReconstructionConfig.to_json`).
+
+    `skipped` holds the names of X-rays that are left out.
+    """
     from IntraopReconLib.core.config_check import config_from_json
     from IntraopReconLib.core.pipeline import job_folder, reconstruct_case
     from SparseAnatomyLib.provenance import result_warnings
@@ -27,7 +30,7 @@ def reconstruct(job: Job) -> dict[str, Path]:
             write_volume(path, *preview)
             job.preview(path)
 
-    paths = reconstruct_case(case, out, config_from_json(job.payload.get("config", {})), report)
+    paths = reconstruct_case(case, out, config_from_json(job.payload.get("config", {})), report, _names(job, "skipped"))
     for warning in result_warnings(paths):
         job.warn(warning)
     return paths
@@ -63,6 +66,15 @@ def warmup(job: Job) -> dict[str, Path]:
 def ping(job: Job) -> dict[str, Path]:
     """Answer."""
     return {}
+
+
+def _names(job: Job, name: str) -> list[str]:
+    from SparseAnatomyLib.errors import InputError
+
+    values = job.payload.get(name, [])
+    if not (isinstance(values, list) and all(isinstance(value, str) for value in values)):
+        raise InputError(f"The request does not say its {name}.", f"Give a list of names as {name}.")
+    return values
 
 
 if __name__ == "__main__":
