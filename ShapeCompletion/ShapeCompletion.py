@@ -30,7 +30,7 @@ from SparseAnatomyLib.host.ErrorDetails import errorDetails
 from SparseAnatomyLib.host.Reload import forgetModules
 
 RESEARCH_USE_ONLY = _("Research use only, not a medical device: not for diagnosis, treatment or navigation.")
-POLL_INTERVAL_MS = 50
+POLL_INTERVAL_MS = 25
 
 
 class ShapeCompletion(ScriptedLoadableModule):

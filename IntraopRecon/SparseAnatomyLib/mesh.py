@@ -76,7 +76,7 @@ def mesh_from_field(
     field = check_array("field", field, grid.shape_kji, dtype=np.float32)
     check_positive("keep_triangles", keep_triangles)
     level = float(np.float32(level))
-    inside = _without_small_islands(field > level, smallest_island_mm3 / grid.voxel_volume_mm3)
+    inside = voxels_above(field, grid, level, smallest_island_mm3)
     if not inside.any():
         return TriangleMesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int64))
     field = np.where(inside | (field <= level), field, 2 * level - field)  # what was left out
@@ -87,6 +87,11 @@ def mesh_from_field(
     if np.linalg.det(grid.direction) < 0:  # a left-handed grid turns the triangles inside out
         triangles = triangles[:, ::-1]
     return TriangleMesh(transform_points(grid.lps_from_ijk, points_ijk - 1.0).astype(np.float32), np.ascontiguousarray(triangles))
+
+
+def voxels_above(field: np.ndarray, grid: VoxelGrid, level: float, smallest_island_mm3: float = 0.0) -> np.ndarray:
+    """Return the voxels that `mesh_from_field` encloses, bool [k, j, i]; arguments as there."""
+    return _without_small_islands(field > np.float32(level), smallest_island_mm3 / grid.voxel_volume_mm3)
 
 
 def write_vtp(mesh: TriangleMesh, path: Path, point_scalars: Mapping[str, np.ndarray] | None = None) -> None:

@@ -68,6 +68,8 @@ class Scene:
     def wait(self, seconds: float) -> None:
         self.now_s += seconds
         self.logic.poll()
+        while self.logic.isLoading:
+            self.logic.poll()
 
     def sent(self) -> np.ndarray:
         return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(self.worker.requests[-1][1]["segmentation"]))

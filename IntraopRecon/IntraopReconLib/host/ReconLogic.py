@@ -10,7 +10,7 @@ from IntraopReconLib.core.config import ReconstructionConfig, Region
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.host import Nodes
 from SparseAnatomyLib.host.Signal import Signal
-from SparseAnatomyLib.host.WorkerLogic import MakeWorker, WorkerLogic
+from SparseAnatomyLib.host.WorkerLogic import Adding, MakeWorker, WorkerLogic
 
 from .ResultFolder import readResult, readVolume
 from .ResultNodes import ResultNodes, addResult, showPreview
@@ -92,7 +92,8 @@ class ReconLogic(WorkerLogic):
         """
         return self._wait(lambda: self.start(caseFolder, resultFolder, config), idle)
 
-    def _addResult(self, paths: dict[str, str]) -> ResultNodes:
+    def _addResult(self, paths: dict[str, str]) -> Adding:
+        yield
         return addResult(self._scene, readResult(Path(paths["volume"]).parent), self._name, self._preview)
 
     def _showPreview(self, path: Path) -> None:

@@ -62,7 +62,7 @@ def addResult(scene, result: Result, name: str, previewNode=None) -> ResultNodes
         previewNode: The volume node that has shown previews and becomes the result's.
     """
     folder = Folders.folderItem(scene, name)
-    with Folders.allOrNothing(scene, folder):
+    with Folders.Added(scene, folder) as added, added.step():
         coverage = _coverageNode(scene, result, f"{name} coverage")
         volume = _volumeNode(scene, result.attenuationPerMm, result.grid, f"{name} volume", previewNode)
         highest = max(float(np.percentile(result.attenuationPerMm, 99.95)), 1.2 * result.boneThresholdPerMm)

@@ -7,6 +7,8 @@ from typing import Any
 
 import slicer
 
+from SparseAnatomyLib.errors import Cancelled
+
 
 def folderItem(scene, name: str, parentItem: int | None = None) -> int:
     """Add a subject hierarchy folder, under the scene by default, and return its item."""
@@ -36,19 +38,47 @@ def isInScene(scene, node) -> bool:
     return node is not None and node.GetScene() is scene and scene.IsNodePresent(node)
 
 
-@contextmanager
-def allOrNothing(scene, folder: int | None = None):
-    """Remove what was added to the scene, and the folder, if the block fails."""
-    before = set(_nodes(scene))
-    try:
-        yield
-    except BaseException:
-        for node in _nodes(scene):
-            if node not in before:
-                scene.RemoveNode(node)
-        if folder is not None:
-            removeItem(scene, folder)
-        raise
+class Added:
+    """What comes into a scene step by step, and is taken back as a whole if it does not get that far.
+
+    Use each step's `with added.step():`, and the whole within `with added:`.
+    """
+
+    def __init__(self, scene, folder: int | None = None) -> None:
+        """Begin.
+
+        Args:
+            scene: vtkMRMLScene.
+            folder: Subject hierarchy folder that goes as well.
+        """
+        self._scene, self._folder, self._nodes = scene, folder, []
+
+    @contextmanager
+    def step(self):
+        """Note which nodes the block adds.
+
+        Raises:
+            Cancelled: What earlier steps have added is gone: the scene was closed, or the user does not want it.
+        """
+        if not all(isInScene(self._scene, node) for node in self._nodes):
+            raise Cancelled("The result was removed from the scene while it was being loaded.")
+        before = set(_nodes(self._scene))
+        try:
+            yield
+        finally:
+            self._nodes += [node for node in _nodes(self._scene) if node not in before]
+
+    def __enter__(self) -> Added:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: Any) -> None:
+        if kind is None:
+            return
+        for node in self._nodes:
+            if isInScene(self._scene, node):
+                self._scene.RemoveNode(node)
+        if self._folder is not None:
+            removeItem(self._scene, self._folder)
 
 
 def _nodes(scene) -> list[Any]:

@@ -115,7 +115,7 @@ def context_from_labels(
     if not drawn:
         raise InputError("Nothing is outlined in the planes named.", "Name planes in which the structure is outlined.")
     low, high = _drawn_box(labels, drawn)
-    result, warnings = _result_grid(grid, low, high, _margins_mm(drawn, low, high, spacing_kji), spacing_mm)
+    result, warnings = _result_grid(grid, low, high, margins_mm(drawn, low, high, spacing_kji), spacing_mm)
     if (low == 0).any() or (high == np.array(labels.shape) - 1).any():
         warnings += (EDGE_WARNING,)
     return Context(tuple(_plane_slice(labels, grid, plane, result) for plane in observed), result, warnings)
@@ -150,8 +150,15 @@ def _drawn_box(labels: np.ndarray, drawn: Sequence[Plane]) -> tuple[np.ndarray, 
     return low, high
 
 
-def _margins_mm(drawn: Sequence[Plane], low: np.ndarray, high: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray:
-    """Return how far the structure may reach beyond what is outlined along k, j, i, [3]."""
+def margins_mm(drawn: Sequence[Plane], low: np.ndarray, high: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray:
+    """Return how far a structure may reach beyond what is outlined along k, j, i, [3].
+
+    Args:
+        drawn: The planes that show something.
+        low: Lowest indices k, j, i of what they show, [3].
+        high: Highest ones.
+        spacing_kji: Voxel spacing in mm, [3].
+    """
     margins = np.full(3, margin_mm((high - low + 1) * spacing_kji))
     for axis in range(3):
         indices = sorted(plane.index for plane in drawn if plane.axis == axis)

@@ -22,14 +22,14 @@ from ShapeCompletionLib.core.planes import Plane
 from SparseAnatomyLib.errors import Cancelled, InputError, ResourceError, SparseAnatomyError
 from SparseAnatomyLib.host import Folders
 from SparseAnatomyLib.host.Signal import Signal
-from SparseAnatomyLib.host.WorkerLogic import MakeWorker, WorkerLogic
+from SparseAnatomyLib.host.WorkerLogic import Adding, MakeWorker, WorkerLogic
 from SparseAnatomyLib.volumes import sitk_image
 
 from .CompletionFolder import readCompletion
-from .CompletionNodes import CompletionNodes, showCompletion
+from .CompletionNodes import CompletionNodes, showingCompletion
 from .Outlines import Outline, readOutline, segmentIdOf
 
-DEBOUNCE_S = 0.3  # after the last edit: the hand rests
+DEBOUNCE_S = 0.15  # after the last edit: the hand rests
 DEFAULT_PRIOR = "vertebra"
 _LABEL = 1
 _EDITS = (  # what a segmentation node tells when something in it changes
@@ -115,7 +115,7 @@ class CompletionLogic(WorkerLogic):
         if self.isRunning:
             raise InputError("A completion is already running.", "Wait until it is done, or cancel it.")
         order = self._checkedOrder(segmentation, segment, prior, config, planes)
-        self._request(order, readOutline(order.segmentation, order.segmentId))
+        self._request(order, _outlineOf(order))
 
     def complete(
         self,
@@ -201,7 +201,8 @@ class CompletionLogic(WorkerLogic):
     def _completeEdit(self) -> None:
         self._dueAt = None
         try:
-            outline = readOutline(self._live.segmentation, segmentIdOf(self._live.segmentation, self._live.segmentId))
+            segmentIdOf(self._live.segmentation, self._live.segmentId)
+            outline = _outlineOf(self._live)
             if outline.digest != self._digest:
                 self._request(self._live, outline)
         except SparseAnatomyError as error:
@@ -213,7 +214,7 @@ class CompletionLogic(WorkerLogic):
         if self._dueAt is None or self._order is not self._live:
             return False
         try:
-            return readOutline(self._live.segmentation, self._live.segmentId).digest != self._digest
+            return _outlineOf(self._live).digest != self._digest
         except InputError:
             return True
 
@@ -246,11 +247,13 @@ class CompletionLogic(WorkerLogic):
         else:
             super()._takeResult(paths)
 
-    def _addResult(self, paths: dict[str, str]) -> CompletionNodes:
+    def _addResult(self, paths: dict[str, str]) -> Adding:
+        order = self._order
         shape = readCompletion(Path(paths["shape"]).parent)
-        if not Folders.isInScene(self._scene, self._order.segmentation):
+        yield
+        if not Folders.isInScene(self._scene, order.segmentation):
             raise Cancelled("The segmentation has been removed while its shape was being completed.")
-        return showCompletion(self._scene, shape, self._order.segmentation, self._order.segmentId)
+        return (yield from showingCompletion(self._scene, shape, order.segmentation, order.segmentId))
 
     def _end(self, signal: Signal, outcome: Any) -> None:
         if signal is self.failed and self._isOvertaken():
@@ -261,13 +264,18 @@ class CompletionLogic(WorkerLogic):
 
     def _drop(self) -> None:
         """End the job without a word: a newer edit is about to start another."""
-        self._requestId = ""
+        self._forgetJob()
         self._tidy()
 
     def _tidy(self) -> None:
         if self._jobFolder is not None:
             shutil.rmtree(self._jobFolder, ignore_errors=True)
         self._jobFolder, self._order = None, None
+
+
+def _outlineOf(order: Order) -> Outline:
+    """Return what is outlined; where planes are named, their indices are those of the whole volume."""
+    return readOutline(order.segmentation, order.segmentId, whole=order.planes is not None)
 
 
 def _writeJob(outline: Outline) -> Path:

@@ -13,6 +13,7 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.host import Folders, Nodes
 from SparseAnatomyLib.host.SliceViews import showPlane
+from SparseAnatomyLib.host.WorkerLogic import Adding, finished
 
 from .CompletionFolder import CONFIDENCE, CompletedShape, shapeOf
 
@@ -56,20 +57,32 @@ def showCompletion(scene, shape: CompletedShape, source, segmentId: str) -> Comp
         source: vtkMRMLSegmentationNode that it was made from; it is not changed.
         segmentId: Which of its segments.
     """
+    return finished(showingCompletion(scene, shape, source, segmentId))
+
+
+def showingCompletion(scene, shape: CompletedShape, source, segmentId: str) -> Adding:
+    """Do what `showCompletion` does, step by step; the generator returns the CompletionNodes."""
     name = f"{source.GetName()} completed"
     output = findCompletion(scene, source, segmentId)
     folder = Folders.folderItem(scene, name) if output is None else None
-    with Folders.allOrNothing(scene, folder):
-        if output is None:
-            output = _newSegmentation(scene, source, segmentId, name)
-        probability = _showProbability(scene, output, shape)
-        model = _showModel(scene, output, shape)
-        _showSegment(output, shape, probability, model)
-        nextSlice = _showNextSlice(scene, output, shape)
-        output.SetAttribute(_REPORT, json.dumps(shape.report))
-        if folder is not None:
-            for node in (output, model, probability, nextSlice):
-                Folders.moveToFolder(scene, node, folder)
+    with Folders.Added(scene, folder) as added:
+        polyData = _polyData(shape)
+        yield
+        with added.step():
+            if output is None:
+                output = _newSegmentation(scene, source, segmentId, name)
+            probability = _showProbability(scene, output, shape)
+        yield
+        with added.step():
+            model = _showModel(scene, output, polyData)
+            _showSegment(output, shape, probability, model)
+        yield
+        with added.step():
+            nextSlice = _showNextSlice(scene, output, shape)
+            output.SetAttribute(_REPORT, json.dumps(shape.report))
+            if folder is not None:
+                for node in (output, model, probability, nextSlice):
+                    Folders.moveToFolder(scene, node, folder)
     return CompletionNodes(output, model, probability, nextSlice, shape)
 
 
@@ -194,11 +207,16 @@ def _showProbability(scene, output, shape: CompletedShape):
     return node
 
 
-def _showModel(scene, output, shape: CompletedShape):
+def _polyData(shape: CompletedShape):
+    """Return the surface with its confidence, in LPS."""
     polyData = Nodes.polyDataFromMesh(shape.mesh)
     scalars = numpy_to_vtk(shape.confidence, deep=True)
     scalars.SetName(CONFIDENCE)
     polyData.GetPointData().SetScalars(scalars)
+    return polyData
+
+
+def _showModel(scene, output, polyData):
     node = output.GetNodeReference(_MODEL)
     if node is None:
         node = Nodes.modelNodeFromPolyData(scene, polyData, f"{output.GetName()} surface")

@@ -12,12 +12,14 @@ import slicer
 import vtk
 
 from ShapeCompletionLib.core.planes import Plane, find_planes
+from ShapeCompletionLib.core.sampling import margins_mm
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.frames import transform_points
 from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.host import Nodes
 
 MAX_VOXELS = 2**29  # of the volume that the labels are extended to
+_ROUNDING_MM = 15.0  # the result's grid reaches farther than asked for by three of its voxels at most
 _ORIENTATIONS = ("sagittal", "coronal", "axial")  # by the LPS axis that is normal to them
 _ORIENTED_COSINE = 0.94  # 20 degrees from the axis; beyond that it is oblique
 _BINARY_LABELMAP = "Binary labelmap"
@@ -28,12 +30,21 @@ class Outline:
     """What is outlined in one segment.
 
     Attributes:
-        labels: 1 inside the structure, uint8 [k, j, i]; they reach over the whole volume that was segmented.
+        labels: 1 inside the structure, uint8 [k, j, i]; they reach as far beyond it as slices tell about it, or over the whole volume.
         grid: Where the voxels lie in the world.
     """
 
     labels: np.ndarray
     grid: VoxelGrid
+
+    @cached_property
+    def planes(self) -> tuple[Plane, ...]:
+        """The planes that were outlined, indices of `labels`.
+
+        Raises:
+            InputError: The structure is outlined everywhere.
+        """
+        return find_planes(self.labels, self.grid.spacing_mm[::-1])
 
     @cached_property
     def digest(self) -> bytes:
@@ -63,11 +74,17 @@ def segmentIdOf(node, segment: str = "") -> str:
     raise InputError(f"The segmentation {node.GetName()} {what}.", "Choose the segment that you have outlined.")
 
 
-def readOutline(node, segmentId: str) -> Outline:
+def readOutline(node, segmentId: str, whole: bool = False) -> Outline:
     """Return what is outlined in a segment.
 
-    Slicer keeps of a segment only the box that has been drawn into. Here the labels reach over the segmentation's reference geometry, for
-    in an outlined plane the background is known all the way.
+    Slicer keeps of a segment only the box that has been drawn into. Here the labels reach beyond it within the segmentation's reference
+    geometry, for in an outlined plane the background is known all the way: as far as it matters for the shape. A whole CT would take a
+    second at each stroke.
+
+    Args:
+        node: vtkMRMLSegmentationNode.
+        segmentId: Which of its segments.
+        whole: Whether the labels are wanted over the whole reference geometry, so that indices are those of its voxels.
 
     Raises:
         InputError: The segment is empty, or its node has a transform that is not linear.
@@ -77,7 +94,9 @@ def readOutline(node, segmentId: str) -> Outline:
         name = node.GetSegmentation().GetSegment(segmentId).GetName()
         raise InputError(f"Nothing is outlined in the segment {name} of {node.GetName()}.", "Outline the structure on two slices or more.")
     corners = _referenceCornersLps(node)
-    return Outline(labels, grid) if corners is None else _extended(labels, grid, corners)
+    if corners is None:
+        return Outline(labels, grid)
+    return _extended(Outline(labels, grid), corners, None if whole else _reach(Outline(labels, grid)))
 
 
 def describeOutline(outline: Outline) -> str:
@@ -86,8 +105,7 @@ def describeOutline(outline: Outline) -> str:
     Raises:
         InputError: The structure is outlined everywhere.
     """
-    planes = find_planes(outline.labels, outline.grid.spacing_mm[::-1])
-    parts = [_describe(outline.grid, [plane for plane in planes if plane.axis == axis]) for axis in range(3)]
+    parts = [_describe(outline.grid, [plane for plane in outline.planes if plane.axis == axis]) for axis in range(3)]
     sentences = [part for part in parts if part]
     return "; ".join(sentences) or "No slice that is large enough to count"
 
@@ -119,14 +137,30 @@ def _referenceCornersLps(node) -> np.ndarray | None:
     return Nodes.lpsFromRas(transform_points(Nodes.worldFromNode(node), ras))
 
 
-def _extended(labels: np.ndarray, grid: VoxelGrid, cornersLps: np.ndarray) -> Outline:
-    """Return the labels on the same lattice, as far as the corners reach."""
+def _reach(outline: Outline) -> np.ndarray | None:
+    """Return the first and the last voxels i, j, k that tell anything about the structure, [2, 3]; None where that is not known."""
+    try:
+        planes = outline.planes
+    except InputError:  # said when it is to be completed
+        return None
+    inside = np.argwhere(outline.labels)
+    low, high = inside.min(0), inside.max(0)
+    spacing_kji = outline.grid.spacing_mm[::-1]
+    voxels = np.ceil((margins_mm(planes, low, high, spacing_kji) + _ROUNDING_MM) / spacing_kji).astype(int)
+    return np.stack([low - voxels, high + voxels])[:, ::-1]
+
+
+def _extended(outline: Outline, cornersLps: np.ndarray, reach: np.ndarray | None) -> Outline:
+    """Return the labels on the same lattice, as far as the corners reach, and no farther than `reach`."""
+    labels, grid = outline.labels, outline.grid
     ijk = transform_points(np.linalg.inv(grid.lps_from_ijk), cornersLps)
     size = np.array(grid.size_ijk)
     first = np.minimum(np.ceil(ijk.min(0) - 1e-3), 0).astype(int)
     last = np.maximum(np.floor(ijk.max(0) + 1e-3), size - 1).astype(int)
+    if reach is not None:
+        first, last = np.maximum(first, np.minimum(reach[0], 0)), np.minimum(last, np.maximum(reach[1], size - 1))
     if np.prod((last - first + 1).astype(float)) > MAX_VOXELS:
-        return Outline(labels, grid)
+        return outline
     padding = np.stack([-first, last - size + 1], 1)[::-1]
     origin = transform_points(grid.lps_from_ijk, first.astype(float))
     return Outline(np.pad(labels, padding), VoxelGrid(tuple(last - first + 1), grid.spacing_mm, origin, grid.direction))

@@ -10,7 +10,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
-from ShapeCompletionLib.core.planes import Plane, find_planes
+from ShapeCompletionLib.core.planes import Plane
 from SparseAnatomyLib.frames import transform_points
 from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.host import Nodes
@@ -123,7 +123,7 @@ def _planeCornersRas(nodes: CompletionNodes) -> np.ndarray:
 def _outlineNodes(scene, outline: Outline) -> list:
     """Add the outlines on the drawn planes as two models: lines, and what they enclose."""
     lines, areas = vtk.vtkAppendPolyData(), vtk.vtkAppendPolyData()
-    for plane in find_planes(outline.labels, outline.grid.spacing_mm[::-1]):
+    for plane in outline.planes:
         contours = _contours(outline.labels.take(plane.index, plane.axis), plane, outline.grid)
         fill = vtk.vtkContourTriangulator()
         fill.SetInputData(contours)
