@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from shape_toys import Toy, toy_prior
 
 from ShapeCompletionLib.core.calibration import Temperature
-from ShapeCompletionLib.core.checkpoint import load_checkpoint, save_checkpoint
 from ShapeCompletionLib.core.cube import cube_view
 from ShapeCompletionLib.core.predict import predict
 from ShapeCompletionLib.core.prior import VERSION, load_prior, save_prior
 from ShapeCompletionLib.core.prior_card import CARD_VERSION, PriorCard, available_priors, read_card
 from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.model_files import load_checkpoint, save_checkpoint
 
 MOST_BYTES = 3 * 2**20
 
@@ -173,7 +173,7 @@ def test_a_prior_that_could_not_be_written_is_not_there(tmp_path, monkeypatch, f
             raise OSError("No space left on device")
         os.rename(source, target)
 
-    monkeypatch.setattr("ShapeCompletionLib.core.prior.os.replace", replace)
+    monkeypatch.setattr("SparseAnatomyLib.model_files.os.replace", replace)
     with pytest.raises(OSError, match="No space"):
         save_prior(toy_prior(), tmp_path / "toy.pt")
     assert len(calls) == failing
@@ -237,7 +237,7 @@ def test_a_checkpoint_that_could_not_be_written_leaves_the_last(tmp_path, monkey
     def refuse(source, target):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("ShapeCompletionLib.core.checkpoint.os.replace", refuse)
+    monkeypatch.setattr("SparseAnatomyLib.model_files.os.replace", refuse)
     with pytest.raises(OSError, match="No space"):
         save_checkpoint(tmp_path / "fold.pt", {"step": 4})
     assert load_checkpoint(tmp_path / "fold.pt")["step"] == 3

@@ -15,7 +15,6 @@ from shape_toys import EXTENT_MM, TURNED, Toy, family, toy_prior
 
 from ShapeCompletionLib.core import meta_train
 from ShapeCompletionLib.core.augment import WarpedShape, unwarped, warped
-from ShapeCompletionLib.core.checkpoint import load_checkpoint, save_checkpoint
 from ShapeCompletionLib.core.config import EvaluationConfig, InrSettings, TrainingConfig
 from ShapeCompletionLib.core.evaluate import Measured
 from ShapeCompletionLib.core.meta_train import Training, completion_loss, train
@@ -26,6 +25,7 @@ from ShapeCompletionLib.core.train_prior import PriorInfo, calibrated, patient_f
 from SparseAnatomyLib.errors import Cancelled, InputError
 from SparseAnatomyLib.frames import affine, transform_points
 from SparseAnatomyLib.grid import VoxelGrid
+from SparseAnatomyLib.model_files import load_checkpoint, save_checkpoint
 from SparseAnatomyLib.volumes import sitk_image
 
 TINY = TrainingConfig(extent_mm=72.0, folds=2, inr_steps=3, inr_tasks=2, context_points=96, target_points=96, refine_steps=2)

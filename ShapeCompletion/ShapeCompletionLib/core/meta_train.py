@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from SparseAnatomyLib.errors import Cancelled
+from SparseAnatomyLib.model_files import half_precision, load_checkpoint, save_checkpoint
 
-from .checkpoint import load_checkpoint, save_checkpoint
 from .config import InrSettings, TrainingConfig
 from .outer_loop import meta_parameters, outer_step, parameter_groups
-from .predict import half_precision, inner_step, network_inputs
+from .predict import inner_step, network_inputs
 from .prior import Prior
 from .refine import WIDTHS, RefineNetwork, refined_logits
 from .shapes import TrainingShape

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from SparseAnatomyLib.model_files import half_precision
+
 from .align import align
 from .cube import PRIOR_CUBE, CubeView, context_points, prior_points
 from .inner_loop import head_prior, more_steps, solve, solved_parameters
@@ -110,9 +112,3 @@ def correct(network: RefineNetwork, field: Tensor, distance: Tensor, prior_logit
     """Return the residual network's correction, float32 [1, 1, k, j, i]."""
     with torch.no_grad(), half_precision():
         return network(field, distance, prior_logits).float()
-
-
-def half_precision() -> torch.autocast:
-    """Return the context in which convolutions run in bfloat16, where the processor computes in it."""
-    capable = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # not built for every processor
-    return torch.autocast("cpu", torch.bfloat16, enabled=capable)

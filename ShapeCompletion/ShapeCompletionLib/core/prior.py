@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.model_files import load_model, save_model
 
 from .calibration import Temperature
 from .inner_loop import head_prior
@@ -49,26 +46,15 @@ def save_prior(prior: Prior, path: Path) -> Path:
         prior: The card's hash is filled in.
         path: Ends with `.pt`.
     """
-    buffer = io.BytesIO()
-    torch.save(
-        {
-            "format": FORMAT,
-            "version": VERSION,
-            "inr": {name: value.detach().float() for name, value in prior.inr.items()},
-            "refine": {name: value.detach().half() for name, value in prior.refine.state_dict().items()},
-            "temperature": [prior.temperature.base, prior.temperature.per_voxel],
-            "usual_evidence": prior.usual_evidence,
-        },
-        buffer,
-    )
-    content = buffer.getvalue()
-    card = replace(prior.card, sha256=hashlib.sha256(content).hexdigest())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for target, data in ((path, content), (path.with_suffix(".json"), card.to_json().encode())):
-        partial = target.with_name(target.name + ".partial")
-        partial.write_bytes(data)
-        os.replace(partial, target)
-    return path
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "inr": {name: value.detach().float() for name, value in prior.inr.items()},
+        "refine": {name: value.detach().half() for name, value in prior.refine.state_dict().items()},
+        "temperature": [prior.temperature.base, prior.temperature.per_voxel],
+        "usual_evidence": prior.usual_evidence,
+    }
+    return save_model(content, prior.card, path)
 
 
 def load_prior(name_or_path: str | Path) -> Prior:
@@ -82,16 +68,7 @@ def load_prior(name_or_path: str | Path) -> Prior:
     """
     path = _path_of(name_or_path)
     card = read_card(path.with_suffix(".json"))
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"The prior {path} cannot be read.", _REMEDY) from error
-    if hashlib.sha256(content).hexdigest() != card.sha256:
-        raise InputError(f"The prior {path} is not the file that its card describes: it is incomplete or was changed.", _REMEDY)
-    try:
-        data = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle may fail at any of its instructions
-        raise InputError(f"The prior {path} is damaged.", _REMEDY) from error
+    data = load_model(path, card.sha256, "prior")
     return _from_data(data, card, path)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from SparseAnatomyLib import model_files
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.resources import resource
 
@@ -44,7 +44,7 @@ class PriorCard:
 
     def to_json(self) -> str:
         """Return the file's text."""
-        return json.dumps(asdict(self), indent=1) + "\n"
+        return model_files.card_text(self)
 
 
 def read_card(path: Path) -> PriorCard:
@@ -53,17 +53,7 @@ def read_card(path: Path) -> PriorCard:
     Raises:
         InputError: It is missing, damaged or of another version.
     """
-    remedy = "Copy the prior's .pt file together with the .json file of the same name, or train it again."
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-        card = PriorCard(**data)
-    except OSError as error:
-        raise InputError(f"The prior's card {path} cannot be read.", remedy) from error
-    except (ValueError, TypeError) as error:
-        raise InputError(f"The prior's card {path} is damaged.", remedy) from error
-    if card.version != CARD_VERSION:
-        raise InputError(f"The prior's card {path} is of version {card.version}, this program reads {CARD_VERSION}.", remedy)
-    return card
+    return model_files.read_card(path, PriorCard, "prior")
 
 
 def priors_folder() -> Path:
