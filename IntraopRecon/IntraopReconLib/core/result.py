@@ -69,7 +69,9 @@ def _write_files(folder: Path, reconstruction: Reconstruction, case: Case, bone_
 
 def _write_refined_poses(path: Path, case: Case, poses: Sequence[RefinedPose]) -> None:
     """Write the poses of the case with refined geometry; views that were left out are graded red, so that they stay so."""
-    calibrated = [posed for posed in read_poses(case.folder / POSES_FILE) if posed.grade != "red"]
+    used = {view.name for view in case.views}
+    graded = [posed for posed in read_poses(case.folder / POSES_FILE) if posed.grade != "red"]
+    calibrated = [posed for posed in graded if used & {posed.image, f"{posed.image}, frame {posed.frame}"}]
     grades = ["red" if pose.left_out else posed.grade for posed, pose in zip(calibrated, poses, strict=True)]
     pairs = zip(calibrated, poses, grades, strict=True)
     write_poses(path, [replace(posed, view=pose.geometry, reprojection_rms_px=None, grade=grade) for posed, pose, grade in pairs])

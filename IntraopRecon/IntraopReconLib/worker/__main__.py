@@ -1,4 +1,4 @@
-"""The worker of the module IntraopRecon: `python -m IntraopReconLib.worker` serves `reconstruct`, `calibrate`, `warmup` and `ping`."""
+"""The worker of the module IntraopRecon: `python -m IntraopReconLib.worker` serves what it has handlers for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import sys
 from itertools import count
 from pathlib import Path
 
+from IntraopReconLib.worker.preparation import calibrate, describe, import_poses, names
 from SparseAnatomyLib.worker import Job, serve
+
+PREPARATION = {"describe": describe, "calibrate": calibrate, "import_poses": import_poses}
 
 
 def reconstruct(job: Job) -> dict[str, Path]:
@@ -30,26 +33,10 @@ def reconstruct(job: Job) -> dict[str, Path]:
             write_volume(path, *preview)
             job.preview(path)
 
-    paths = reconstruct_case(case, out, config_from_json(job.payload.get("config", {})), report, _names(job, "skipped"))
+    paths = reconstruct_case(case, out, config_from_json(job.payload.get("config", {})), report, names(job, "skipped"))
     for warning in result_warnings(paths):
         job.warn(warning)
     return paths
-
-
-def calibrate(job: Job) -> dict[str, Path]:
-    """Calibrate the case folder `case`; `fiducials`, `intrinsics`, `distortion` (paths) and `known_distance_mm` may come along."""
-    from IntraopReconLib.core.calibrate_case import CalibrationFiles, calibrate_case
-    from SparseAnatomyLib.errors import InputError
-
-    case = Path(job.text("case"))
-    paths = {name: Path(job.text(name)) for name in ("fiducials", "intrinsics", "distortion") if job.payload.get(name) is not None}
-    distance = job.payload.get("known_distance_mm")
-    if isinstance(distance, bool) or not isinstance(distance, int | float | None):
-        raise InputError("The known distance is not a number.", "Give it in mm.")
-    found = calibrate_case(case, CalibrationFiles(**paths, known_distance_mm=distance), lambda done, what, _=None: job.report(done, what))
-    for warning in found.warnings:
-        job.warn(warning)
-    return found.paths
 
 
 def warmup(job: Job) -> dict[str, Path]:
@@ -68,14 +55,5 @@ def ping(job: Job) -> dict[str, Path]:
     return {}
 
 
-def _names(job: Job, name: str) -> list[str]:
-    from SparseAnatomyLib.errors import InputError
-
-    values = job.payload.get(name, [])
-    if not (isinstance(values, list) and all(isinstance(value, str) for value in values)):
-        raise InputError(f"The request does not say its {name}.", f"Give a list of names as {name}.")
-    return values
-
-
 if __name__ == "__main__":
-    sys.exit(serve({"reconstruct": reconstruct, "calibrate": calibrate, "warmup": warmup, "ping": ping}))
+    sys.exit(serve({**PREPARATION, "reconstruct": reconstruct, "warmup": warmup, "ping": ping}))
