@@ -1,4 +1,7 @@
-"""Simulated X-rays as X-Ray Angiographic Image objects (DICOM PS3.3 A.14), losslessly compressed with JPEG-LS."""
+"""Simulated X-rays as X-Ray Angiographic Image objects (DICOM PS3.3 A.14), losslessly compressed with JPEG-LS.
+
+Those that higher values show darker are Digital X-Ray Images (A.26), as only these may; exports of 8 bits are Secondary Captures (A.8).
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, XRayAngiographicImageStorage, generate_uid
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import (
+    UID,
+    DigitalXRayImageStorageForProcessing,
+    ExplicitVRLittleEndian,
+    JPEGLSLossless,
+    SecondaryCaptureImageStorage,
+    XRayAngiographicImageStorage,
+    generate_uid,
+)
 
 from SparseAnatomyLib.geometry import XrayView
+
+from .storage import LUT_BITS, StoredImage
+
+DRR_COMMENT = "SparseAnatomy DRR"
+"""Image Comments of an X-ray without soft tissue, spectrum and scatter: what standardization would make of a real one."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +66,65 @@ def write_xray(path: Path, intensity: np.ndarray, view: XrayView, series: XraySe
     """
     if intensity.dtype != np.uint16 or intensity.shape != view.size_px[::-1]:
         raise ValueError(f"intensity: expected uint16 {list(view.size_px[::-1])}, got {intensity.dtype} {list(intensity.shape)}.")
+    dataset = _dataset(XRayAngiographicImageStorage, view, series, number)
+    dataset.ImageType = ["DERIVED", "SECONDARY", "SINGLE PLANE"]
+    dataset.DerivationDescription = "Simulated from CT; not an X-ray of a patient"
+    dataset.ImageComments = DRR_COMMENT
+    _set_pixels(dataset, StoredImage(intensity, 16, False, "LIN", None, None))
+    _save(path, dataset)
+
+
+def write_stored(path: Path, stored: StoredImage, view: XrayView, series: XraySeries, number: int) -> None:
+    """Write one single-frame image as an X-ray system stores it; it counts as an X-ray, not as a DRR.
+
+    Args:
+        path: File to write; an existing one is replaced.
+        stored: Pixels, how they follow the intensity, shutters.
+        view: Source and detector.
+        series: What the images share.
+        number: Instance Number, from 1.
+
+    Raises:
+        ValueError: The pixels are not of the view's size.
+        OSError: The file cannot be written.
+    """
+    if stored.pixels.shape != view.size_px[::-1]:
+        raise ValueError(f"stored.pixels: expected shape {list(view.size_px[::-1])}, got {list(stored.pixels.shape)}.")
+    if stored.bits == 8:
+        dataset = _dataset(SecondaryCaptureImageStorage, view, series, number)
+        dataset.ConversionType = "WSD"
+    elif stored.monochrome1:
+        dataset = _dataset(DigitalXRayImageStorageForProcessing, view, series, number)
+        dataset.Modality = "DX"
+        dataset.PresentationIntentType = "FOR PROCESSING"
+        dataset.PixelIntensityRelationshipSign = -1
+    else:
+        dataset = _dataset(XRayAngiographicImageStorage, view, series, number)
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "SINGLE PLANE"]
+    dataset.KVP = None if stored.kilovolts is None else f"{stored.kilovolts:.0f}"
+    for keyword, value in stored.tags.items():
+        setattr(dataset, keyword, value)
+    _set_pixels(dataset, stored)
+    _save(path, dataset)
+
+
+def _dataset(storage: UID, view: XrayView, series: XraySeries, number: int) -> FileDataset:
+    """Return all but what the image itself says."""
     instance_uid = series.uid("instance", str(number))
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = XRayAngiographicImageStorage
+    meta.MediaStorageSOPClassUID = storage
     meta.MediaStorageSOPInstanceUID = instance_uid
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.SOPClassUID = XRayAngiographicImageStorage
+    dataset = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID = storage
     dataset.SOPInstanceUID = instance_uid
     dataset.InstanceNumber = number
     _set_series(dataset, series)
     _set_acquisition(dataset, view, series.isocenter_lps_mm)
-    _set_pixels(dataset, intensity)
+    return dataset
+
+
+def _save(path: Path, dataset: FileDataset) -> None:
     dataset.compress(JPEGLSLossless, generate_instance_uid=False)
     partial = path.with_name(path.name + ".partial")
     dataset.save_as(partial, enforce_file_format=True)
@@ -91,10 +154,7 @@ def _set_series(dataset: FileDataset, series: XraySeries) -> None:
 
 def _set_acquisition(dataset: FileDataset, view: XrayView, isocenter: np.ndarray) -> None:
     """General Image, X-Ray Image, X-Ray Acquisition and XA Positioner modules (PS3.3 C.7.6.1, C.8.7.1, C.8.7.2, C.8.7.5)."""
-    dataset.ImageType = ["DERIVED", "PRIMARY", "SINGLE PLANE"]
-    dataset.DerivationDescription = "Simulated from CT; not an X-ray of a patient"
     dataset.PatientOrientation = ""
-    dataset.PixelIntensityRelationship = "LIN"
     dataset.LossyImageCompression = "00"
     dataset.KVP = None
     dataset.RadiationSetting = "GR"
@@ -109,17 +169,31 @@ def _set_acquisition(dataset: FileDataset, view: XrayView, isocenter: np.ndarray
     dataset.PositionerSecondaryAngle = f"{secondary_deg:.6g}"  # (0018,1511)
 
 
-def _set_pixels(dataset: FileDataset, intensity: np.ndarray) -> None:
-    """Image Pixel module (PS3.3 C.7.6.3)."""
+def _set_pixels(dataset: FileDataset, stored: StoredImage) -> None:
+    """Image Pixel module (PS3.3 C.7.6.3), and how the values follow the intensity (C.8.7.1.1.1, C.7.6.16.2.13)."""
+    allocated = 8 if stored.bits == 8 else 16
     dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.Rows, dataset.Columns = intensity.shape
-    dataset.BitsAllocated = 16
-    dataset.BitsStored = 16
-    dataset.HighBit = 15
+    dataset.PhotometricInterpretation = "MONOCHROME1" if stored.monochrome1 else "MONOCHROME2"
+    dataset.Rows, dataset.Columns = stored.pixels.shape
+    dataset.BitsAllocated = allocated
+    dataset.BitsStored = stored.bits
+    dataset.HighBit = stored.bits - 1
     dataset.PixelRepresentation = 0
-    dataset.PixelData = np.ascontiguousarray(intensity, dtype="<u2").tobytes()
-    dataset["PixelData"].VR = "OW"
+    dataset.PixelIntensityRelationship = stored.relation
+    if stored.lut is not None:
+        table = Dataset()
+        table.LUTDescriptor = [len(stored.lut) % 2**16, 0, LUT_BITS]  # 65536 entries are written as 0
+        table["LUTDescriptor"].VR = "US"
+        table.LUTData = stored.lut.astype("<u2").tobytes()
+        table["LUTData"].VR = "OW"
+        if stored.relation == "LOG":
+            table.ModalityLUTType = "US"
+            dataset.ModalityLUTSequence = [table]
+        else:
+            table.LUTFunction = "TO_LINEAR"
+            dataset.PixelIntensityRelationshipLUTSequence = [table]
+    dataset.PixelData = np.ascontiguousarray(stored.pixels, dtype="<u1" if allocated == 8 else "<u2").tobytes()
+    dataset["PixelData"].VR = "OB" if allocated == 8 else "OW"
 
 
 def positioner_angles_deg(view: XrayView) -> tuple[float, float]:

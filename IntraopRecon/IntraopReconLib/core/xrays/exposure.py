@@ -64,7 +64,9 @@ def expose(integrals: np.ndarray, pixel_mm: float, exposure: Exposure, rng: np.r
     """Take an X-ray.
 
     Primary signal by energy; scatter after the scatter potential -p ln p of Ohnesorge, Flohr and Klingenbeck-Regn (European Radiology 9,
-    1999), spread widely; the focal spot blurs the primary only; photons are counted; the scintillator blurs signal and noise alike.
+    1999), spread widely; the focal spot blurs the primary only; photons are counted; the scintillator blurs signal and noise alike. Counts
+    are drawn from the normal distribution, which Poisson's is for more than some ten photons: so a generator of the same seed gives the
+    same noise to two X-rays that differ in one spot.
 
     Args:
         integrals: Line integrals of soft tissue, bone and metal at 60 keV, [material, row, column].
@@ -82,7 +84,8 @@ def expose(integrals: np.ndarray, pixel_mm: float, exposure: Exposure, rng: np.r
     signal += exposure.glare * (_wide_blur(signal, GLARE_MM / pixel_mm) - signal)
     shadowed = primary[primary < 0.7]
     photons_in_air = exposure.photons / float(np.median(shadowed if shadowed.size else primary))
-    counts = rng.poisson(np.maximum(signal, 0) * photons_in_air).astype(np.float32)
+    expected = np.maximum(signal, 0) * np.float32(photons_in_air)
+    counts = expected + np.sqrt(expected) * rng.standard_normal(expected.shape, np.float32)
     counts = gaussian_filter(counts, exposure.detector_blur_mm / pixel_mm)
     counts += exposure.electronic_photons * rng.standard_normal(counts.shape, np.float32)
     return counts / np.float32(photons_in_air)

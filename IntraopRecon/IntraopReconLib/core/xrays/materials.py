@@ -7,11 +7,12 @@ tissue and bone; one near the end of the 12 bits of a CT is metal, of the densit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK
 
+from SparseAnatomyLib.frames import transform_points
 from SparseAnatomyLib.geometry import XrayView
 from SparseAnatomyLib.grid import VoxelGrid
 
@@ -76,8 +77,20 @@ def material_integrals(volumes: MaterialVolumes, view: XrayView, subrays: int = 
     Returns:
         Line integrals at 60 keV, float32 [material, row, column].
     """
-    empty = np.zeros(view.size_px[::-1], np.float32)
-    return np.stack([line_integrals(volume, volumes.grid, view, subrays) if volume.any() else empty for volume in volumes.per_mm])
+    return np.stack([_integrals(volume, volumes.grid, view, subrays) for volume in volumes.per_mm])
+
+
+def _integrals(per_mm: np.ndarray, grid: VoxelGrid, view: XrayView, subrays: int) -> np.ndarray:
+    """Integrate one material within the box that holds it: metal is in few voxels."""
+    spans = [np.flatnonzero(per_mm.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    if not len(spans[0]):
+        return np.zeros(view.size_px[::-1], np.float32)
+    box = tuple(slice(int(span[0]), int(span[-1]) + 1) for span in spans)
+    first_ijk = np.array([part.start for part in box[::-1]], float)
+    part = per_mm[box]
+    return line_integrals(
+        part, replace(grid, size_ijk=part.shape[::-1], origin_lps_mm=transform_points(grid.lps_from_ijk, first_ijk)), view, subrays
+    )
 
 
 def ideal_bone(integrals: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:

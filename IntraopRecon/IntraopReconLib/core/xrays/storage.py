@@ -31,6 +31,7 @@ class StoredImage:
         lut: Intensity of each stored value where a table leads back to it, uint16 [2 ** bits]; None without one.
         air_value: Stored value of an unattenuated pixel; None where it cannot be stored or found back.
         tags: Shutter and collimator attributes by DICOM keyword.
+        kilovolts: Of the tube; None if not told.
     """
 
     pixels: np.ndarray
@@ -40,6 +41,7 @@ class StoredImage:
     lut: np.ndarray | None
     air_value: float | None
     tags: Mapping[str, Any] = field(default_factory=dict)
+    kilovolts: float | None = None
 
 
 def store(look: Look, signal: np.ndarray, text: str = "") -> StoredImage:

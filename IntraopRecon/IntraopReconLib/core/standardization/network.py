@@ -1,0 +1,135 @@
+"""The network standardizer: trained weights, their card, and how they are applied to an X-ray of any size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.model_files import card_text, half_precision, load_model, read_card, save_model
+from SparseAnatomyLib.resources import resource
+
+from .unet import STRIDE_PX, WIDTHS, BackgroundNetwork
+
+FORMAT, VERSION = "SparseAnatomy standardizer", 1
+CARD_VERSION = 1
+PITCH_RANGE_MM = (0.6, 1.5)  # at the detector, that the network was trained on; others are resampled
+ATTENUATION_RANGE = (-1.0, 7.0)  # beyond, a detector tells nothing
+
+
+@dataclass(frozen=True)
+class StandardizerCard:
+    """What is known of trained weights; stands as `NAME.json` beside `NAME.pt`.
+
+    Attributes:
+        name: Such as "bone".
+        trained_on: Sentences: CTs, patients, from where.
+        licence: Of the weights, with the attribution that it asks for.
+        sha256: Of the weights' file.
+        seconds: How long the training took, CPU time.
+        steps: Optimization steps.
+        command: The command that trained them.
+        settings: Of the training.
+        inputs: SHA-256 of every CT, by its name.
+        figures: Measured on patients that they, or weights trained alike, were not trained on.
+    """
+
+    name: str
+    trained_on: str
+    licence: str
+    sha256: str
+    seconds: float
+    steps: int
+    command: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+    version: int = CARD_VERSION
+
+    def to_json(self) -> str:
+        """Return the file's text."""
+        return card_text(self)
+
+
+class NetworkStandardizer:
+    """Applies a trained network.
+
+    Args:
+        network: In evaluation mode.
+        card: What it is.
+    """
+
+    name = "network"
+
+    def __init__(self, network: BackgroundNetwork, card: StandardizerCard) -> None:
+        self.network, self.card = network.eval().to(memory_format=torch.channels_last), card
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> NetworkStandardizer:
+        """Load weights.
+
+        Args:
+            path: The `.pt` file, with its card beside it; the weights that ship by default.
+
+        Raises:
+            InputError: They are missing, damaged, tampered with or of another version.
+        """
+        path = Path(path) if path is not None else resource("Standardizer") / "bone.pt"
+        card = read_card(path.with_suffix(".json"), StandardizerCard, "standardizer")
+        content = load_model(path, card.sha256, "standardizer")
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise InputError(f"{path} is no standardizer.", "Choose a .pt file that intraop-recon train-standardizer wrote.")
+        if content.get("version") != VERSION:
+            message = f"The standardizer {path} is of version {content.get('version')}, this program reads {VERSION}."
+            raise InputError(message, "Copy one of this version, or train it again.")
+        try:
+            network = BackgroundNetwork(tuple(content["widths"]))
+            network.load_state_dict({name: value.float() for name, value in content["network"].items()})
+        except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"The standardizer {path} is damaged.", "Copy it again, or train it again.") from error
+        return cls(network, card)
+
+    def save(self, path: Path) -> Path:
+        """Write the weights in half precision, and the card; each to a temporary name first."""
+        weights = {name: value.detach().half() for name, value in self.network.state_dict().items()}
+        content = {"format": FORMAT, "version": VERSION, "widths": list(WIDTHS), "network": weights}
+        return save_model(content, self.card, path)
+
+    def bone(self, attenuation: np.ndarray, mask: np.ndarray, pixel_mm: float) -> NDArray[np.float32]:
+        """Return the attenuation of bone and metal alone; parameters and errors as `Standardizer.bone`."""
+        return self.bones([attenuation], mask, pixel_mm)[0]
+
+    def bones(self, attenuations: list[np.ndarray], mask: np.ndarray, pixel_mm: float) -> list[NDArray[np.float32]]:
+        """Standardize several images of one size and mask, one after the other; as `bone`."""
+        shapes = {np.shape(image) for image in (*attenuations, mask)}
+        if len(shapes) > 1:
+            raise ValueError(f"attenuation and mask: expected one shape, got {sorted(shapes)}.")
+        return [self._bone(np.asarray(image, np.float32), np.asarray(mask, bool), pixel_mm) for image in attenuations]
+
+    def _bone(self, attenuation: np.ndarray, mask: np.ndarray, pixel_mm: float) -> NDArray[np.float32]:
+        known = torch.from_numpy(mask.astype(np.float32))[None, None]
+        image = torch.from_numpy(np.where(mask, np.clip(attenuation, *ATTENUATION_RANGE), 0).astype(np.float32))[None, None]
+        factor = pixel_mm / float(np.clip(pixel_mm, *PITCH_RANGE_MM))
+        shape = [max(1, round(factor * length)) for length in mask.shape]
+        small, small_known = _resized(image, shape), (_resized(known, shape) > 0.5).float()
+        padding = (0, -shape[1] % STRIDE_PX, 0, -shape[0] % STRIDE_PX)
+        with torch.inference_mode(), half_precision():
+            padded = [functional.pad(each, padding) for each in (small * small_known, small_known)]
+            bone = self.network(*padded)[:, :, : shape[0], : shape[1]].float()
+        if factor != 1:  # what is resampled is the background, which is smoother than bone
+            bone = image - _resized(small - bone, list(mask.shape))
+        return np.where(mask, np.maximum(bone[0, 0].numpy(), 0), 0).astype(np.float32)
+
+
+def _resized(images: Tensor, shape: list[int]) -> Tensor:
+    """Resize [n, 1, row, column]; what is made smaller is averaged."""
+    if list(images.shape[2:]) == shape:
+        return images
+    return functional.interpolate(images, shape, mode="bilinear", antialias=True)
