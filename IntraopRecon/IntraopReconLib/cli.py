@@ -12,6 +12,7 @@ import tyro
 
 from IntraopReconLib.core.config import Device, Jig, Method, Orbit, Quality, ReconstructionConfig, RefinePoses, SimulationConfig
 from IntraopReconLib.pose_commands import ExportPoses, ImportPoses
+from IntraopReconLib.training_commands import TrainStandardizer
 from SparseAnatomyLib.commandline import progress_bar, run_command
 from SparseAnatomyLib.errors import InputError
 
@@ -204,6 +205,7 @@ Command = (
     | Annotated[ImportPoses, tyro.conf.subcommand("import-poses")]
     | Annotated[ExportPoses, tyro.conf.subcommand("export-poses")]
     | Annotated[Standardize, tyro.conf.subcommand("standardize")]
+    | Annotated[TrainStandardizer, tyro.conf.subcommand("train-standardizer")]
     | Annotated[Reconstruct, tyro.conf.subcommand("reconstruct")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
 )

@@ -24,21 +24,22 @@ _GIVE_COMPLETE = "Give a complete volume file, such as .nrrd or .nii.gz."
 _EXPORT_SPACING = "Export the volume again with its true voxel spacing."
 
 
-def write_volume(path: Path, array: np.ndarray, grid: VoxelGrid, dtype: type = np.float32) -> None:
-    """Write an array [k, j, i] as compressed NRRD, LPS space, and read it back to be sure of it.
+def write_volume(path: Path, array: np.ndarray, grid: VoxelGrid, dtype: type = np.float32, compressed: bool = True) -> None:
+    """Write an array [k, j, i] as NRRD, LPS space, and read it back to be sure of it.
 
     Args:
         path: The file.
         array: Of the grid's shape.
         grid: Where its voxels lie.
         dtype: Of the pixels in the file: float32, or uint8 for shapes.
+        compressed: Not so where it is read again at once.
 
     Raises:
         OSError: It could not be written.
     """
     image = sitk_image(array, grid, dtype)
     try:
-        SimpleITK.WriteImage(image, str(path), useCompression=True)
+        SimpleITK.WriteImage(image, str(path), useCompression=compressed)
         SimpleITK.ReadImage(str(path))  # a full disk may show only in the last block
     except RuntimeError as error:
         full = shutil.disk_usage(path.parent).free < image.GetNumberOfPixels() * image.GetSizeOfPixelComponent()
@@ -134,3 +135,29 @@ def sitk_image(array: np.ndarray, grid: VoxelGrid, dtype: type = np.float32) -> 
     image.SetOrigin(grid.origin_lps_mm.tolist())
     image.SetDirection(grid.direction.ravel().tolist())
     return image
+
+
+def resampled(array: np.ndarray, grid: VoxelGrid, onto: VoxelGrid, outside: float) -> np.ndarray:
+    """Return an array on another grid, linearly interpolated; averaged first where the other grid is at least twice as coarse.
+
+    Args:
+        array: [k, j, i] on `grid`.
+        grid: Where its voxels lie.
+        onto: The other grid.
+        outside: Value where `grid` does not reach.
+
+    Returns:
+        float32 [k, j, i].
+    """
+    image = sitk_image(array, grid)
+    shrink = np.clip((onto.spacing_mm.min() / grid.spacing_mm + 1e-6).astype(int), 1, grid.size_ijk)
+    if (shrink > 1).any():
+        image = SimpleITK.BinShrink(image, [int(factor) for factor in shrink])
+    resample = SimpleITK.ResampleImageFilter()
+    resample.SetSize(onto.size_ijk)
+    resample.SetOutputSpacing(onto.spacing_mm.tolist())
+    resample.SetOutputOrigin(onto.origin_lps_mm.tolist())
+    resample.SetOutputDirection(onto.direction.ravel().tolist())
+    resample.SetInterpolator(SimpleITK.sitkLinear)
+    resample.SetDefaultPixelValue(outside)
+    return SimpleITK.GetArrayFromImage(resample.Execute(image))

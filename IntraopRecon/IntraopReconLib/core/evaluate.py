@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK
 
 from SparseAnatomyLib.errors import InputError, ResourceError
 from SparseAnatomyLib.geometry import XrayView
 from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.metrics import dice, isosurface_distances, psnr_db, ssim_map, volume_error_percent
 from SparseAnatomyLib.provenance import json_ready
-from SparseAnatomyLib.volumes import read_volume, sitk_image
+from SparseAnatomyLib.volumes import read_volume, resampled
 
 from .xrays.simulate import CT_RANGE_HU, attenuation_from_hounsfield
 
@@ -119,35 +118,19 @@ def _truth_on_grid(path: Path, grid: VoxelGrid) -> tuple[np.ndarray, np.ndarray,
             grid.origin_lps_mm - grid.direction @ (grid.spacing_mm / 4),
             grid.direction,
         )
-        attenuation = attenuation_from_hounsfield(_resampled(array, truth_grid, fine, CT_RANGE_HU[0]))
+        attenuation = attenuation_from_hounsfield(resampled(array, truth_grid, fine, CT_RANGE_HU[0]))
         nk, nj, ni = grid.shape_kji
         truth = attenuation.reshape(nk, 2, nj, 2, ni, 2).mean(axis=(1, 3, 5), dtype=np.float64).astype(np.float32)
     else:
         quantity = "attenuation per mm"
-        truth = _resampled(array, truth_grid, grid, 0.0)
-    inside = _resampled(np.ones_like(array), truth_grid, grid, 0.0) > 0.5
+        truth = resampled(array, truth_grid, grid, 0.0)
+    inside = resampled(np.ones_like(array), truth_grid, grid, 0.0) > 0.5
     if not inside.any():
         raise InputError(f"{path} does not overlap the result.", "Give the ground truth of the same case, in the same patient coordinates.")
     truth[~inside] = 0
     if not truth.max() > 0:
         raise InputError(f"{path} shows nothing where the result lies.", "Give the ground truth of the same case.")
     return truth, inside, quantity
-
-
-def _resampled(array: np.ndarray, grid: VoxelGrid, onto: VoxelGrid, outside: float) -> np.ndarray:
-    """Return an array [k, j, i] on another grid, float32."""
-    image = sitk_image(array, grid)
-    shrink = np.clip((onto.spacing_mm.min() / grid.spacing_mm + 1e-6).astype(int), 1, grid.size_ijk)
-    if (shrink > 1).any():
-        image = SimpleITK.BinShrink(image, [int(factor) for factor in shrink])
-    resample = SimpleITK.ResampleImageFilter()
-    resample.SetSize(onto.size_ijk)
-    resample.SetOutputSpacing(onto.spacing_mm.tolist())
-    resample.SetOutputOrigin(onto.origin_lps_mm.tolist())
-    resample.SetOutputDirection(onto.direction.ravel().tolist())
-    resample.SetInterpolator(SimpleITK.sitkLinear)
-    resample.SetDefaultPixelValue(outside)
-    return SimpleITK.GetArrayFromImage(resample.Execute(image))
 
 
 def _seen_by_all(path: Path, grid: VoxelGrid) -> np.ndarray:
