@@ -58,7 +58,7 @@ class StandardizerTraining:
     pairs_per_step: int = 2
     rate: float = 1e-3
     gradient_weight: float = 1.0
-    anomaly_weight: float = 2.0
+    anomaly_weight: float = 1.0
     adversarial_weight: float = 0.003
     adversarial_from: float = 0.7
     averaging: float = 0.998

@@ -15,7 +15,6 @@ WIDTHS = (32, 64, 128, 192, 256, 256)
 FOLD = 2
 STRIDE_PX = FOLD * 2 ** (len(WIDTHS) - 1)  # rows and columns must be a multiple of it
 ATTENUATION_SCALE = 4.0  # brings attenuation to about one
-_GROUPS = 8
 
 
 class BackgroundNetwork(nn.Module):
@@ -69,12 +68,16 @@ class PatchDiscriminator(nn.Module):
 
 
 class _Block(nn.Module):
-    """Two convolutions, the first normalized."""
+    """Two convolutions; between them each pixel is normalized over its channels.
+
+    Normalization over the image, usual in such networks, would let a screw in one corner change what is told of the others.
+    """
 
     def __init__(self, before: int, width: int) -> None:
         super().__init__()
-        self.first, self.norm = nn.Conv2d(before, width, 3, padding=1), nn.GroupNorm(_GROUPS, width)
+        self.first, self.norm = nn.Conv2d(before, width, 3, padding=1), nn.LayerNorm(width)
         self.second = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        return functional.silu(self.second(functional.silu(self.norm(self.first(features)))))
+        by_pixel = self.norm(self.first(features).permute(0, 2, 3, 1))
+        return functional.silu(self.second(functional.silu(by_pixel).permute(0, 3, 1, 2)))
