@@ -17,12 +17,14 @@ _TRAINING = StandardizerTraining()
 
 @dataclass(frozen=True)
 class TrainStandardizer:
-    """Train the network that leaves bone alone on CTs of your own; a training that was interrupted goes on where it was."""
+    """Train the network that leaves bone alone on CTs or pairs of your own; a training that was interrupted goes on where it was."""
 
     out: Path
     """The weights (.pt); their card goes beside them."""
-    cts: Path
+    cts: Path | None = None
     """Folder of CTs in Hounsfield units (.nrrd, .nii, .nii.gz, .mha), a patient each."""
+    pairs: Path | None = None
+    """Folder of measured pairs: line integrals in `xray/NAME.nrrd`, those of bone alone in `bone/NAME.nrrd`."""
     held_out: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ()
     """CTs to leave out, by their file's name without its ending, so that the result can be measured on them."""
     steps: int = _TRAINING.steps
@@ -46,10 +48,13 @@ class TrainStandardizer:
         training = replace(_TRAINING, steps=self.steps, views=self.views, seed=self.seed)
         from IntraopReconLib.core.standardization.train_standardizer import TrainingInfo, find_cts, train_standardizer
 
-        found = find_cts(self.cts, self.held_out)
+        if self.cts is None and self.pairs is None:
+            raise InputError("There is nothing to train on.", "Give --cts, --pairs, or both.")
+        found = find_cts(self.cts, self.held_out) if self.cts else []
         # The card goes wherever the weights go, so the command on it names no folder.
-        command = "intraop-recon train-standardizer --cts CTS" + "".join(f" --held-out {name}" for name in self.held_out)
+        command = "intraop-recon train-standardizer" + (" --cts CTS" if self.cts else "") + (" --pairs PAIRS" if self.pairs else "")
+        command += "".join(f" --held-out {name}" for name in self.held_out)
         command += f" --steps {self.steps} --views {self.views} --seed {self.seed}"
         with progress_bar() as report:
-            path = train_standardizer(found, self.out, TrainingInfo(self.trained_on, self.licence, command), training, report)
+            path = train_standardizer(found, self.out, TrainingInfo(self.trained_on, self.licence, command), training, report, self.pairs)
         print(f"The weights are {path}. Measure them: python -m Testing.benchmarks.standardization --weights {path} --ct CT")

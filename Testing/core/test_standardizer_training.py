@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import SimpleITK
 import torch
 
 from IntraopReconLib.core.standardization import anomalies, train
 from IntraopReconLib.core.standardization.losses import anomaly_l1, gradient_l1, masked_l1
+from IntraopReconLib.core.standardization.measured_pairs import measured_views
 from IntraopReconLib.core.standardization.network import NetworkStandardizer, StandardizerCard
 from IntraopReconLib.core.standardization.pairs import TrainingView, draw_pair, without_contrast_agent
 from IntraopReconLib.core.standardization.train_standardizer import find_cts
@@ -201,3 +203,39 @@ def test_cts_are_found_and_held_out(tmp_path):
     for folder, held_out in ((tmp_path, ("c",)), (tmp_path, ("a", "b")), (tmp_path / "none", ())):
         with pytest.raises(InputError):
             find_cts(folder, held_out)
+
+
+def write_pair(folder, name: str, xray: np.ndarray, bone: np.ndarray) -> None:
+    """Write a pair as images with pixels of 0.5 mm."""
+    for part, values in (("xray", xray), ("bone", bone)):
+        (folder / part).mkdir(exist_ok=True, parents=True)
+        image = SimpleITK.GetImageFromArray(values.astype(np.float32))
+        image.SetSpacing([0.5] * values.ndim)
+        SimpleITK.WriteImage(image, str(folder / part / f"{name}.nrrd"))
+
+
+def test_measured_pairs_are_drawn_as_they_were_measured(tmp_path):
+    rng = np.random.default_rng(0)
+    bone = np.zeros((64, 64))
+    bone[20:40] = 1.0
+    write_pair(tmp_path, "a", 3.0 + bone + 0.1 * rng.standard_normal(bone.shape), bone)
+    (view,) = measured_views(tmp_path)
+    assert view.pixel_mm == 0.5
+    exact = replace(TINY.pairs, crop_px=(64, 64), gain=(1, 1), offset=(0, 0), vignetting=0.0, round_field_share=0.0)
+    pair = draw_pair(view, replace(TINY, pairs=exact), rng)
+    np.testing.assert_allclose(pair.bone[0], bone, atol=1e-3)
+    assert (pair.attenuation[0] - pair.bone[0]).mean() == pytest.approx(3.0, abs=0.01)
+    assert np.abs(pair.bone[1] - pair.bone[0]).max() > 0
+
+
+@pytest.mark.parametrize("wrong", ["empty", "no partner", "size", "intensities", "volume"])
+def test_pairs_that_will_not_do_are_a_sentence(tmp_path, wrong):
+    image = np.ones((32, 32))
+    if wrong != "empty":
+        write_pair(tmp_path, "a", image * (3000 if wrong == "intensities" else 1), np.ones((16, 32)) if wrong == "size" else image)
+    if wrong == "no partner":
+        (tmp_path / "bone" / "a.nrrd").unlink()
+    if wrong == "volume":
+        write_pair(tmp_path, "a", np.ones((4, 32, 32)), np.ones((4, 32, 32)))
+    with pytest.raises(InputError):
+        measured_views(tmp_path)

@@ -35,10 +35,12 @@ class TrainingView:
     Attributes:
         integrals: Of soft tissue, bone and metal at 60 keV, float16 [material, row, column].
         pixel_mm: Pitch at the detector.
+        measured: A real X-ray whose bone is known: what is not bone, its noise included, stands for soft tissue.
     """
 
     integrals: np.ndarray
     pixel_mm: float
+    measured: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,13 +122,17 @@ def draw_pair(view: TrainingView, training: StandardizerTraining, rng: np.random
     """Draw one pair from a view: a part of it, another patient's build, anomalies, an exposure, and what a detector does to it."""
     ranges = training.pairs
     integrals, pixel_mm = _crop(view, training, rng)
-    bare = rng.random() < ranges.no_soft_share
-    integrals[0] *= rng.uniform(0, 0.15) if bare else rng.uniform(*ranges.soft)
-    integrals[1] *= rng.uniform(*ranges.bone)
+    if not view.measured:
+        bare = rng.random() < ranges.no_soft_share
+        integrals[0] *= rng.uniform(0, 0.15) if bare else rng.uniform(*ranges.soft)
+        integrals[1] *= rng.uniform(*ranges.bone)
     changed = draw_anomalies(integrals, pixel_mm, int(rng.integers(ranges.anomalies[0], ranges.anomalies[1] + 1)), rng)
     exposure, noise = draw_exposure(training.exposures, rng), int(rng.integers(2**31))
-    images = [expose(each, pixel_mm, exposure, np.random.default_rng(noise)) for each in (integrals, changed)]
-    attenuation = -np.log(np.maximum(np.stack(images), LEAST_SIGNAL))
+    if view.measured:
+        attenuation = np.stack([integrals.sum(0), changed.sum(0)])
+    else:
+        images = [expose(each, pixel_mm, exposure, np.random.default_rng(noise)) for each in (integrals, changed)]
+        attenuation = -np.log(np.maximum(np.stack(images), LEAST_SIGNAL))
     attenuation = attenuation * rng.uniform(*ranges.gain) + rng.uniform(*ranges.offset)
     attenuation += ranges.vignetting * rng.uniform() * _smooth_field(attenuation.shape[1:], rng)
     mask = _field(attenuation.shape[1:], ranges, rng)

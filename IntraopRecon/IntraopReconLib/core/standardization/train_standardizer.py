@@ -13,6 +13,7 @@ from IntraopReconLib.core.training_config import StandardizerTraining
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.provenance import sha256
 
+from .measured_pairs import measured_views
 from .network import NetworkStandardizer, StandardizerCard
 from .pairs import SPACING_MM, VIEW_PX, TrainingView, training_views
 from .train import train
@@ -49,7 +50,9 @@ def find_cts(folder: Path, held_out: tuple[str, ...] = ()) -> list[Path]:
     return kept
 
 
-def train_standardizer(cts: list[Path], out: Path, info: TrainingInfo, training: StandardizerTraining, report: Report) -> Path:
+def train_standardizer(
+    cts: list[Path], out: Path, info: TrainingInfo, training: StandardizerTraining, report: Report, pairs: Path | None = None
+) -> Path:
     """Train a standardizer; a run that was killed goes on from `OUT.training/`.
 
     Args:
@@ -58,18 +61,19 @@ def train_standardizer(cts: list[Path], out: Path, info: TrainingInfo, training:
         info: For the card.
         training: How.
         report: Told the fraction done.
+        pairs: Folder of measured pairs, as `measured_views` reads it.
 
     Returns:
         The weights' file.
 
     Raises:
-        InputError: A CT will not do.
+        InputError: A CT or a pair will not do.
         Cancelled: From `report`; what is done is kept.
     """
     folder = out.with_suffix(".training")
     folder.mkdir(parents=True, exist_ok=True)
     hashes = {path.name: sha256(path) for path in cts}
-    views = {}
+    views = {} if pairs is None else {"measured pairs": measured_views(pairs)}
     for number, path in enumerate(cts):
 
         def report_views(fraction: float, message: str, preview: object = None, number: int = number) -> None:
