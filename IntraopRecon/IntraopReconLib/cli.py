@@ -60,7 +60,9 @@ class Simulate:
     orbit: Orbit = _SIMULATION.orbit
     """Poses all over an arc of 200 degrees, or on a circle."""
     realistic: bool = _SIMULATION.realistic
-    """Spectrum, scatter and blur (not available yet)."""
+    """The whole patient on a table, spectrum, scatter, noise and blur, stored as a C-arm would, with the bone alone beside it."""
+    instruments: bool = _SIMULATION.instruments
+    """Screws, wires and tools may lie in realistic X-rays; they are in the ground truth too."""
     beads: bool = _SIMULATION.beads
     """Balls of steel in the picture, as a calibration jig has them, and their positions in fiducials.mrk.json."""
     jig: Jig = _SIMULATION.jig
@@ -78,6 +80,7 @@ class Simulate:
             center_lps_mm=self.center,
             radius_mm=None if self.whole else _SIMULATION.radius_mm,
             realistic=self.realistic,
+            instruments=self.instruments,
             beads=self.beads,
             jig=self.jig,
         )

@@ -327,7 +327,7 @@ def test_files_that_are_no_volume(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"realistic": True}, "--realistic.*not available yet"),
+        ({"instruments": True}, "instruments.*realistic"),
         ({"views": 0}, "views"),
         ({"size_px": 0}, "size"),
         ({"seed": -1}, "seed"),

@@ -10,7 +10,10 @@ Quality = Literal["preview", "standard", "best"]
 Device = Literal["auto", "cpu", "cuda"]
 Orbit = Literal["arbitrary", "circular"]
 RefinePoses = Literal["auto", "on", "off"]
+Standardize = Literal["auto", "on", "off"]
 Jig = Literal["volume", "belt", "patient"]
+SMALLEST_ISLAND_MM3 = 100.0
+"""Specks of less than about 5 mm across are noise, not anatomy."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class ReconstructionConfig:
         ixgs_iterations: Single-view iterations of the published recipe.
         refine_poses: Whether the views' poses are refined so that their images agree; `auto` for those that a calibration measured, as
             far as it says how exactly, not for poses that are taken as exact.
+        standardize: Whether the views are turned into images of bone alone first; `auto` for X-rays, not for computed images of bone (DRRs).
     """
 
     method: Method = "auto"
@@ -53,6 +57,7 @@ class ReconstructionConfig:
     seed: int = 0
     ixgs_iterations: int = 30_000
     refine_poses: RefinePoses = "auto"
+    standardize: Standardize = "auto"
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON-ready values."""
@@ -220,7 +225,7 @@ class SimulationConfig:
         orbit: `arbitrary` (each pose drawn within the ranges below) or `circular` (no tilt, roll or jitter, one distance, even steps).
         center_lps_mm: Isocenter and center of the imaged region; None for the centroid of the bone.
         radius_mm: What lies further from the center is left out, so that no view is truncated; None keeps the whole anatomy.
-        photons_per_pixel: Mean count of an unattenuated pixel; None for no noise.
+        photons_per_pixel: Mean count of an unattenuated pixel; None for no noise. Realistic X-rays draw their own exposure.
         arc_deg: Range of the orbit about the patient's long axis, centered in front of the patient.
         tilt_deg: Largest cranial or caudal angulation.
         roll_deg: Largest rotation of the detector in its own plane.
@@ -228,7 +233,9 @@ class SimulationConfig:
         source_to_isocenter_mm: Smallest and largest distance.
         source_to_detector_mm: SDD.
         detector_mm: Edge of the detector.
-        realistic: Spectrum, scatter and blur; not available yet.
+        realistic: The whole patient on a table, spectrum, scatter, blur, and what a C-arm stores (`simulation_config.RealisticRanges`); the
+            ground truth is bone and metal alone.
+        instruments: Whether screws, wires and tools may lie in realistic X-rays.
         beads: Whether balls of steel are in the pictures.
         jig: How they lie: in a volume around the anatomy, on a thin belt around the patient, or stuck on the skin of back and flanks.
     """
@@ -248,5 +255,6 @@ class SimulationConfig:
     source_to_detector_mm: float = 1020.0
     detector_mm: float = 358.4
     realistic: bool = False
+    instruments: bool = False
     beads: bool = False
     jig: Jig = "volume"

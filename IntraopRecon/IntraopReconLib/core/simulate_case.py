@@ -23,6 +23,7 @@ from .calibration.poses import PosedImage, write_poses
 from .case import POSES_FILE
 from .config import Jig, SimulationConfig
 from .reconstruction import Report, silent
+from .simulate_realistic import Anatomy, write_realistic_xrays
 from .xrays.dicom_writer import XraySeries, write_xray
 from .xrays.simulate import (
     AIR_INTENSITY,
@@ -43,7 +44,8 @@ def simulate_case(ct_path: Path, out: Path, config: SimulationConfig, report: Re
     """Simulate X-rays of a CT and write them as a case folder: `xrays/`, `poses.json`, `ground_truth.nrrd`.
 
     With beads also `fiducials.mrk.json`, and the true poses once more as `ground_truth_poses.json`, so that a calibration may replace
-    `poses.json`. The beads are in the X-rays only, not in the ground truth.
+    `poses.json`. The beads are in the X-rays only, not in the ground truth. Realistic X-rays come with what standardization should make of
+    them: `ideal/view_000.nrrd`, …, the attenuation of bone and metal alone.
 
     The folder appears when it is complete, and not at all if anything fails.
 
@@ -65,18 +67,24 @@ def simulate_case(ct_path: Path, out: Path, config: SimulationConfig, report: Re
         center = np.array(config.center_lps_mm if config.center_lps_mm is not None else bone_centroid_lps_mm(ct), float)
         report(0.05, "Preparing the anatomy")
         volume, grid = attenuation_volume(ct, center, config.radius_mm)
-        _write_ground_truth(folder / "ground_truth.nrrd", volume, grid)
-        poses_rng, noise_rng, beads_rng = (np.random.default_rng(child) for child in np.random.SeedSequence(config.seed).spawn(3))
+        seeds = np.random.SeedSequence(config.seed).spawn(3)
+        poses_rng, noise_rng, beads_rng = (np.random.default_rng(seed) for seed in seeds)
         views = random_poses(config, center, poses_rng)
-        attenuation = simulate_views(volume, grid, views, lambda done, message: report(0.15 + 0.8 * done, message))
-        if config.beads:
-            balls = place_beads(config, ct, center, (volume, grid), beads_rng)
+        balls = place_beads(config, ct, center, (volume, grid), beads_rng) if config.beads else None
+        (folder / "xrays").mkdir()
+        if config.realistic:
+            anatomy = Anatomy(ct, center, grid, balls)
+            volume = write_realistic_xrays(folder, anatomy, views, config, lambda done, text: report(0.15 + 0.85 * done, text))
+        else:
+            attenuation = simulate_views(volume, grid, views, lambda done, message: report(0.15 + 0.8 * done, message))
+            if balls is not None:
+                for image, view in zip(attenuation, views, strict=True):
+                    image += shadows(balls, view)
+            report(0.95, "Writing the X-rays")
+            _write_xrays(folder, add_noise(attenuation, config.photons_per_pixel, noise_rng), views, center)
+        _write_ground_truth(folder / "ground_truth.nrrd", volume, grid)
+        if balls is not None:
             _write_fiducials(folder / FIDUCIALS_FILE, balls)
-            for image, view in zip(attenuation, views, strict=True):
-                image += shadows(balls, view)
-        report(0.95, "Writing the X-rays")
-        _write_xrays(folder, add_noise(attenuation, config.photons_per_pixel, noise_rng), views, center)
-        if config.beads:
             shutil.copyfile(folder / POSES_FILE, folder / TRUE_POSES_FILE)
     report(1.0, "Done")
 
@@ -97,7 +105,6 @@ def _write_ground_truth(path: Path, volume: np.ndarray, grid: VoxelGrid) -> None
 
 def _write_xrays(folder: Path, intensity: np.ndarray, views: Sequence[XrayView], center: np.ndarray) -> None:
     """Write `xrays/view_000.dcm`, … and `poses.json`."""
-    (folder / "xrays").mkdir()
     sources = np.stack([view.source_lps_mm for view in views])
     key = hashlib.sha256(intensity.tobytes() + sources.tobytes()).hexdigest()
     series = XraySeries(key, f"{len(views)} X-rays simulated from CT", center)
@@ -118,13 +125,12 @@ def _write_fiducials(path: Path, balls: SteelBalls) -> None:
 
 def _check_settings(config: SimulationConfig) -> None:
     """Raise InputError for settings that make no picture."""
-    if config.realistic:
-        raise InputError("Realistic X-rays (--realistic) are not available yet.", "Leave --realistic out.")
     rules = [
         ("views", 1 <= config.views <= 1000, "between 1 and 1000"),
         ("seed", config.seed >= 0, "0 or more"),
         ("size", 32 <= config.size_px <= 4096, "between 32 and 4096 pixels"),
         ("radius", config.radius_mm is None or EDGE_MM < config.radius_mm < 1000, f"above {EDGE_MM:g} and below 1000 mm"),
+        ("instruments", config.realistic or not config.instruments, "left out unless the X-rays are realistic"),
         ("photons", config.photons_per_pixel is None or 1 <= config.photons_per_pixel <= 1e9, "between 1 and 1e9"),
         ("jig", config.jig in get_args(Jig), " or ".join(get_args(Jig))),
         ("center", config.center_lps_mm is None or np.isfinite(config.center_lps_mm).all(), "three numbers"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class InstrumentRanges:
     """
 
     pedicle_screws: float = 0.35
-    hip_screw: float = 0.1
-    prosthesis: float = 0.05
+    hip_screw: float = 0.08
+    prosthesis: float = 0.02
     k_wires: float = 0.35
     plate: float = 0.2
     clamp: float = 0.25
@@ -69,13 +69,17 @@ class LookRanges:
     Attributes:
         intensifier: Chance of an image intensifier; else a flat panel.
         curves: Drawn from evenly: linear, square_root, logarithm, sigmoid (as film), window (of 8 bits, as exported for slides).
-        bits: Of a stored value, drawn from evenly; `window` always has 8.
+        bits: Of a stored value, drawn from evenly; `window` always has 8, and `linear` 16 if it does not saturate: fewer hold not both air
+            and what is behind a trunk.
+        saturates: Chance that automatic exposure drives the air out of the scale, as systems with few bits do; then nothing tells what an
+            unattenuated pixel would be, and attenuation is known up to a constant. Never by default.
+        headroom: Full scale in units of the signal in air, where it does not saturate.
         monochrome1: Chance that a flat panel stores higher values for less intensity.
         shutter_tagged: Chance that the round field of an intensifier stands in the tags.
         leaves_tagged: Chance that the collimator stands in the tags.
         text: Chance of burned-in text.
         ramp: Chance of the gray ramp that some intensifier systems write into the first row.
-        brightness: Share of the full scale at which automatic exposure puts the median of the anatomy, behind a linear curve.
+        brightness: Share of the full scale at which automatic exposure puts the median of the anatomy, where it saturates.
         vignetting: Share of the signal that an intensifier loses at the border of its field.
         pincushion, s_distortion_deg: Of an intensifier, at the border of its field: share of the radius, and turn. None by default, because
             poses cannot state it.
@@ -86,7 +90,9 @@ class LookRanges:
 
     intensifier: float = 0.5
     curves: tuple[str, ...] = ("linear", "linear", "square_root", "logarithm")
-    bits: tuple[int, ...] = (12, 12, 14, 16)
+    bits: tuple[int, ...] = (12, 12, 16)
+    saturates: float = 0.0
+    headroom: tuple[float, float] = (1.05, 1.4)
     monochrome1: float = 0.2
     shutter_tagged: float = 0.8
     leaves_tagged: float = 0.5
@@ -104,3 +110,20 @@ class LookRanges:
 
 INTENSIFIER_GLARE = (0.04, 0.12)  # share that an intensifier spreads over its field
 FLAT_PANEL_GLARE = (0.0, 0.03)
+
+
+@dataclass(frozen=True)
+class RealisticRanges:
+    """Everything that a realistic X-ray is drawn from.
+
+    Attributes:
+        exposures: Tube, scatter, blur and noise, the same for all X-rays of a case.
+        looks: The system; only its collimator changes within a case.
+        instruments: Metal in the beam, where there is any.
+        table: Chance that the patient lies on an operating table and not on thin air.
+    """
+
+    exposures: ExposureRanges = field(default_factory=ExposureRanges)
+    looks: LookRanges = field(default_factory=LookRanges)
+    instruments: InstrumentRanges = field(default_factory=InstrumentRanges)
+    table: float = 0.8

@@ -28,6 +28,7 @@ from .storage import LUT_BITS, StoredImage
 
 DRR_COMMENT = "SparseAnatomy DRR"
 """Image Comments of an X-ray without soft tissue, spectrum and scatter: what standardization would make of a real one."""
+TUBE_CURRENT_MA = 10
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,36 @@ def write_stored(path: Path, stored: StoredImage, view: XrayView, series: XraySe
     else:
         dataset = _dataset(XRayAngiographicImageStorage, view, series, number)
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "SINGLE PLANE"]
-    dataset.KVP = None if stored.kilovolts is None else f"{stored.kilovolts:.0f}"
+    if stored.kilovolts is not None and stored.exposure_ms is not None:
+        dataset.KVP = f"{stored.kilovolts:.0f}"
+        dataset.XRayTubeCurrent = TUBE_CURRENT_MA
+        dataset.ExposureTime = max(1, round(stored.exposure_ms))
     for keyword, value in stored.tags.items():
         setattr(dataset, keyword, value)
     _set_pixels(dataset, stored)
+    _save(path, dataset)
+
+
+def write_standardized(path: Path, intensity: np.ndarray, view: XrayView, series: XraySeries, number: int, derivation: str) -> None:
+    """Write one single-frame XA image that was computed from an X-ray; it holds nothing about the patient.
+
+    Args:
+        path: File to write; an existing one is replaced.
+        intensity: Stored values, proportional to X-ray intensity (LIN), uint16 [row, column].
+        view: Source and detector.
+        series: What the images share.
+        number: Instance Number, from 1.
+        derivation: What was done, for (0008,2111) Derivation Description.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    dataset = _dataset(XRayAngiographicImageStorage, view, series, number)
+    dataset.PatientName, dataset.PatientID = "Anonymous", "ANONYMOUS"
+    dataset.ManufacturerModelName = "IntraopRecon"
+    dataset.ImageType = ["DERIVED", "SECONDARY", "SINGLE PLANE"]
+    dataset.DerivationDescription = derivation
+    _set_pixels(dataset, StoredImage(intensity, 16, False, "LIN", None, None))
     _save(path, dataset)
 
 

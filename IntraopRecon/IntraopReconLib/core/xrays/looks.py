@@ -52,7 +52,8 @@ class Look:
         leaves_tagged: Whether the tags tell the collimator.
         text: Whether text is burned in.
         ramp: Whether the first row holds a ramp of grays.
-        brightness: Share of the full scale that the median of the anatomy gets.
+        brightness: Share of the full scale that the median of the anatomy gets, where the air may saturate; None if it may not.
+        headroom: Full scale in units of the signal in air, where `brightness` is None.
     """
 
     intensifier: bool
@@ -67,14 +68,15 @@ class Look:
     leaves_tagged: bool = False
     text: bool = False
     ramp: bool = False
-    brightness: float = 0.25
+    brightness: float | None = None
+    headroom: float = 1.2
 
     def __post_init__(self) -> None:
         check_choice("curve", self.curve, CURVES)
         if not 8 <= self.bits <= 16:
             raise ValueError(f"bits: expected 8 to 16, got {self.bits}.")
-        check_positive("brightness", self.brightness)
-        if not self.brightness < 1:
+        check_positive("headroom", self.headroom)
+        if self.brightness is not None and not 0 < self.brightness < 1:
             raise ValueError(f"brightness: expected a share of the full scale, got {self.brightness:g}.")
 
     @property
@@ -90,20 +92,22 @@ def draw_look(ranges: LookRanges, rng: np.random.Generator) -> Look:
         ValueError: The ranges name a curve that there is not.
     """
     intensifier = bool(rng.random() < ranges.intensifier)
-    curve = str(rng.choice(ranges.curves))
+    curve, saturates = str(rng.choice(ranges.curves)), bool(rng.random() < ranges.saturates)
+    bits = 8 if curve == "window" else 16 if curve == "linear" and not saturates else int(rng.choice(ranges.bits))
     look = Look(
         intensifier=intensifier,
         vignetting=rng.uniform(*ranges.vignetting) * intensifier,
         pincushion=rng.uniform(*ranges.pincushion) * intensifier,
         s_distortion_rad=float(np.deg2rad(rng.uniform(*ranges.s_distortion_deg))) * intensifier,
         curve=curve,
-        bits=8 if curve == "window" else int(rng.choice(ranges.bits)),
+        bits=bits,
         monochrome1=bool(rng.random() < ranges.monochrome1) and not intensifier,
         shutter_tagged=bool(rng.random() < ranges.shutter_tagged),
         leaves_tagged=bool(rng.random() < ranges.leaves_tagged),
         text=bool(rng.random() < ranges.text),
         ramp=bool(rng.random() < ranges.ramp) and intensifier,
-        brightness=rng.uniform(*ranges.brightness),
+        brightness=rng.uniform(*ranges.brightness) if saturates else None,
+        headroom=rng.uniform(*ranges.headroom),
     )
     return with_leaves(look, ranges, rng)
 

@@ -32,6 +32,7 @@ class StoredImage:
         air_value: Stored value of an unattenuated pixel; None where it cannot be stored or found back.
         tags: Shutter and collimator attributes by DICOM keyword.
         kilovolts: Of the tube; None if not told.
+        exposure_ms: At the usual current of a C-arm; None if not told.
     """
 
     pixels: np.ndarray
@@ -42,17 +43,18 @@ class StoredImage:
     air_value: float | None
     tags: Mapping[str, Any] = field(default_factory=dict)
     kilovolts: float | None = None
+    exposure_ms: float | None = None
 
 
 def store(look: Look, signal: np.ndarray, text: str = "") -> StoredImage:
-    """Store a signal as a system does, its gain such that the median of the anatomy is well visible.
+    """Store a signal as a system does, its gain such that air fits into the scale or the median of the anatomy is well visible.
 
     Args:
         look: The system.
         signal: As the system sees it, relative to air, float32 [row, column]; air is 1.
         text: Burned in where the look says so.
     """
-    gain = look.brightness / _anatomy_level(look, signal)
+    gain = 1 / look.headroom if look.brightness is None else look.brightness / _anatomy_level(look, signal)
     last = 2**look.bits - 1
     if look.curve == "window":
         low, high = np.percentile(signal[detector_field(look, signal.shape[::-1])], WINDOW_PERCENTILES)
