@@ -6,7 +6,8 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import InputError, ResourceError
@@ -66,6 +67,36 @@ def write_together(out: Path, names: Sequence[str], write: Callable[[Path], None
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `out` that becomes `out` at the end, or vanishes if anything fails.
+
+    Args:
+        out: The folder; it must not be there, or be empty.
+
+    Raises:
+        InputError: It is not empty, or cannot be made.
+        ResourceError: The disk is full or fails.
+    """
+    out = Path(out).absolute()
+    temporary = None
+    try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"{out} exists and is not empty.", "Choose another folder for --out, or remove this one.")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", suffix=_PARTIAL, dir=out.parent))
+        temporary.chmod(0o755)
+        yield temporary
+        if out.exists():
+            out.rmdir()
+        os.replace(temporary, out)
+    except OSError as error:
+        raise _explained(error, out) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _explained(error: OSError, out: Path) -> InputError | ResourceError:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.provenance import sha256
@@ -14,6 +17,10 @@ from .calibration.inpaint import inpaint
 from .calibration.poses import PosedImage, read_poses
 from .xrays.dicom import read_radiographs
 from .xrays.radiograph import AttenuationImage, MeasuredView, Radiograph, attenuation
+from .xrays.stored import StoredFacts, stored_facts
+
+if TYPE_CHECKING:
+    from .standardized_case import Standardization
 
 LEAST_VIEWS = 2
 POSES_FILE = "poses.json"
@@ -29,12 +36,14 @@ class Case:
         views: Calibrated views, in the order of `poses.json`.
         warnings: What was left out or had to be assumed, a sentence each.
         input_hashes: SHA-256 of every file that was used, by its path within the case folder.
+        standardization: What was done to the views before they are reconstructed; None if nobody looked yet.
     """
 
     folder: Path
     views: list[MeasuredView]
     warnings: list[str]
     input_hashes: dict[str, str]
+    standardization: Standardization | None = None
 
 
 def load_case(folder: Path, skipped: Collection[str] = ()) -> Case:
@@ -74,13 +83,15 @@ def load_case(folder: Path, skipped: Collection[str] = ()) -> Case:
             continue
         _check_size(radiograph, posed)
         image = attenuation(radiograph, posed.air_intensity)
+        facts = stored_facts(radiograph, image)
         warnings += [*radiograph.warnings, *image.warnings]
         if record is not None:
             image, beads, stale = _without_beads(folder, radiograph, image, record)
+            facts = _corrected(facts, record) if beads else facts
             cleaned += beads > 0
             warnings += stale
             used.add(f"{FOLDER}/{FILE}")
-        views.append(MeasuredView(radiograph.name, image.attenuation, image.mask, posed.view, _pose_sigma_mm(posed)))
+        views.append(MeasuredView(radiograph.name, image.attenuation, image.mask, posed.view, _pose_sigma_mm(posed), facts))
         used.add(posed.image)
     if cleaned:
         warnings.append(f"Beads were taken out of {cleaned} X-ray{'s' if cleaned > 1 else ''}: what lay behind them does not count.")
@@ -104,6 +115,14 @@ def _without_beads(
     if record.distortion is not None:
         line_integrals, mask = record.distortion.corrected_image(line_integrals, mask)
     return replace(image, attenuation=line_integrals, mask=mask), len(recorded.beads), []
+
+
+def _corrected(facts: StoredFacts, record: CalibrationRecord) -> StoredFacts:
+    """Return the facts of an image after its distortion was corrected: what is drawn on it has moved."""
+    if record.distortion is None or facts.graphics is None:
+        return facts
+    moved, _ = record.distortion.corrected_image(facts.graphics.astype(np.float32), np.ones(facts.graphics.shape, bool))
+    return replace(facts, graphics=moved > 0)
 
 
 def _pose_sigma_mm(posed: PosedImage) -> float | None:

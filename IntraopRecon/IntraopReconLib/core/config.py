@@ -46,7 +46,7 @@ class ReconstructionConfig:
         ixgs_iterations: Single-view iterations of the published recipe.
         refine_poses: Whether the views' poses are refined so that their images agree; `auto` for those that a calibration measured, as
             far as it says how exactly, not for poses that are taken as exact.
-        standardize: Whether the views are turned into images of bone alone first; `auto` for X-rays, not for computed images of bone (DRRs).
+        standardize: Whether the views become images of bone alone first; `auto` for X-rays, not for computed images of bone (DRRs).
     """
 
     method: Method = "auto"

@@ -9,12 +9,18 @@ from typing import Any, get_args
 
 from SparseAnatomyLib.errors import InputError, ResourceError
 
-from .config import Device, Method, Quality, ReconstructionConfig, RefinePoses, Region
+from .config import Device, Method, Quality, ReconstructionConfig, RefinePoses, Region, Standardize
 
 SPACING_RANGE_MM = (0.1, 20.0)
 MOST_VOXELS = 512**3  # 0.5 GB an array, of which a reconstruction holds several
 USUAL_EXTENT_MM = 200.0  # of the cube that every view of a C-arm sees
-_CHOICES = {"method": get_args(Method), "quality": get_args(Quality), "device": get_args(Device), "refine_poses": get_args(RefinePoses)}
+_CHOICES = {
+    "method": get_args(Method),
+    "quality": get_args(Quality),
+    "device": get_args(Device),
+    "refine_poses": get_args(RefinePoses),
+    "standardize": get_args(Standardize),
+}
 _REMEDY = "Correct this setting, then run it again."
 
 

@@ -23,11 +23,13 @@ from .config_check import check_config, voxel_count
 from .reconstruct import reconstruct
 from .reconstruction import Report
 from .result import write_result
+from .standardized_case import standardized_case
 
 _CHECKPOINT = "checkpoint"
 _FINGERPRINT = "inputs.sha256"
 _BYTES_PER_VOXEL = 56  # two volumes, the old and the new, and the checkpoint, the last and the next
 _BYTES_BESIDES = 50_000_000  # mesh, pictures, report
+_STANDARDIZED = 0.15  # of the work, where X-rays are standardized
 _KEEPS_CHECKPOINT = (Cancelled, ResourceError, MemoryError, KeyboardInterrupt)
 
 
@@ -56,9 +58,10 @@ def reconstruct_case(case: Path, out: Path, config: ReconstructionConfig, report
     check_config(config)
     _check_out(case, out, config)
     report(0.0, "Reading the X-rays")
-    loaded = load_case(case, skipped)
+    loaded = standardized_case(load_case(case, skipped), config.standardize, report=_part(report, 0.02, _STANDARDIZED))
+    begun = _STANDARDIZED if loaded.standardization.decision.applies else 0.02
     with _checkpoint_folder(out, _fingerprint(loaded, config)) as checkpoint:
-        reconstruction = reconstruct(loaded.views, config, _part(report, 0.02, 0.95), checkpoint)
+        reconstruction = reconstruct(loaded.views, config, _part(report, begun, 0.95), checkpoint)
         report(0.96, "Writing the result")
         paths = write_result(out, reconstruction, loaded)
     report(1.0, "Done")
@@ -89,6 +92,8 @@ def _part(report: Report, start: float, end: float) -> Report:
 
 def _fingerprint(case: Case, config: ReconstructionConfig) -> str:
     values = {"inputs": dict(case.input_hashes), "views": [view.name for view in case.views], "config": config.to_json()}
+    done = case.standardization
+    values["standardized"] = [(one.used, done.chosen.weights_sha256) for one in done.views]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import binary_propagation, gaussian_filter, gaussian_filter1d
@@ -14,6 +15,9 @@ from SparseAnatomyLib.geometry import XrayView
 
 from .response import IntensityResponse
 from .sourced import Sourced
+
+if TYPE_CHECKING:
+    from .stored import StoredFacts
 
 LEAST_USABLE_SHARE = 0.01  # of the pixels inside the shutter
 SMOOTHING_PX = 2.0
@@ -95,6 +99,7 @@ class MeasuredView:
         geometry: Source and detector.
         pose_sigma_mm: How far the pose may be off at the isocenter (standard deviation along each axis), as its calibration estimates it;
             None for a pose that is taken as exact.
+        stored: What the file told beside line integrals; None for a view that comes from none.
     """
 
     name: str
@@ -102,6 +107,7 @@ class MeasuredView:
     mask: np.ndarray
     geometry: XrayView
     pose_sigma_mm: float | None = None
+    stored: StoredFacts | None = None
 
 
 def attenuation(radiograph: Radiograph, air_intensity: float | None = None) -> AttenuationImage:

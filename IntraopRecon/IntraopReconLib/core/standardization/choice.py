@@ -1,0 +1,118 @@
+"""Whether X-rays are standardized, and by what: decided once for a case, and said in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from IntraopReconLib.core.config import Standardize
+from IntraopReconLib.core.standardization_config import StandardizationConfig
+from IntraopReconLib.core.xrays.radiograph import MeasuredView
+from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.resources import resource
+
+from .classical import ClassicalStandardizer
+from .standardizer import Standardizer
+from .trust import background_level, is_export, noise_of
+
+WEIGHTS = "Standardizer/bone.pt"  # within Resources
+MOST_SATURATED = 0.01  # of a computed image
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether the X-rays of a case are standardized.
+
+    Attributes:
+        applies: Whether they are.
+        reason: Why, in one sentence.
+    """
+
+    applies: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What standardizes.
+
+    Attributes:
+        standardizer: The one that is used.
+        weights_sha256: Of the network's weights; None without a network.
+        warning: Why another one than asked for is used; empty if there is nothing to say.
+    """
+
+    standardizer: Standardizer
+    weights_sha256: str | None = None
+    warning: str = ""
+
+
+def decide(views: Sequence[MeasuredView], asked: Standardize, config: StandardizationConfig) -> Decision:
+    """Decide whether the views are X-rays, which are standardized, or computed images of bone (DRRs), which already are.
+
+    What the files state goes first: a derivation that says DRR, then a tube's voltage and exposure. Else the content tells: behind the
+    bones of a bone-enhanced image hardly anything is left.
+
+    Args:
+        views: Of one case.
+        asked: `on` and `off` leave nothing to decide.
+        config: Thresholds.
+    """
+    if asked != "auto":
+        return Decision(asked == "on", f"The X-rays were {'' if asked == 'on' else 'not '}standardized, as asked for.")
+    facts = [view.stored for view in views if view.stored is not None]
+    if _most(sum(one.origin.shows_bone_only for one in facts), views):
+        reason = "The X-rays were not standardized: their files say that they show bone only (computed, or standardized before)."
+        return Decision(False, reason)
+    if _most(sum(one.origin.was_exposed for one in facts), views):
+        return Decision(True, "The X-rays were standardized: their files state a tube voltage and an exposure, as those of a C-arm.")
+    levels = [_background_level(view, config) for view in views]
+    level = float(np.median(levels)) if levels else float("inf")
+    if level < config.trust.least_background:
+        return Decision(
+            False,
+            f"The X-rays were not standardized: the background behind the bones is {level:.2f}, as in computed images of bone or in a bare "
+            f"specimen (with soft tissue it is {config.trust.least_background:g} or more).",
+        )
+    behind = f"the background behind the bones is {level:.1f}" if np.isfinite(level) else "they are not like computed images"
+    return Decision(True, f"The X-rays were standardized: {behind}, as soft tissue makes it.")
+
+
+def choose(config: StandardizationConfig) -> Chosen:
+    """Return the standardizer that is asked for, or the classical one where the network cannot be had.
+
+    Raises:
+        InputError: The network is asked for by name, and its weights are missing, damaged or changed.
+    """
+    classical = ClassicalStandardizer(config.classical)
+    if config.method == "classical":
+        return Chosen(classical)
+    try:
+        from .network import NetworkStandardizer  # imports torch
+
+        network = NetworkStandardizer.load(resource(WEIGHTS))
+    except ImportError:
+        error = InputError("The network for standardization cannot be loaded: PyTorch is not installed.", "Install PyTorch.")
+    except InputError as caught:
+        error = caught
+    else:
+        return Chosen(network, network.card.sha256)
+    if config.method == "network":
+        raise InputError(error.message, f"{error.remedy} Or use the classical standardizer (--method classical).")
+    return Chosen(classical, warning=f"{error.message} The X-rays were standardized without a network instead, which is less exact.")
+
+
+def _most(count: int, views: Sequence[MeasuredView]) -> bool:
+    return 2 * count > len(views)
+
+
+def _background_level(view: MeasuredView, config: StandardizationConfig) -> float:
+    """Return the attenuation behind the bones; infinite for an image that no program computed, and where nobody can tell."""
+    facts = view.stored
+    if facts is not None and (not facts.air_is_known or facts.saturated_share > MOST_SATURATED or is_export(view, config.trust)):
+        return float("inf")
+    if noise_of(view.attenuation, view.mask, config.trust).falls(config.trust):  # reversed: soft tissue looks like air
+        return float("inf")
+    return background_level(view, config.trust, config.classical)
