@@ -239,3 +239,12 @@ def test_pairs_that_will_not_do_are_a_sentence(tmp_path, wrong):
         write_pair(tmp_path, "a", np.ones((4, 32, 32)), np.ones((4, 32, 32)))
     with pytest.raises(InputError):
         measured_views(tmp_path)
+
+
+def test_organs_are_soft_tissue_only():
+    for seed in range(6):
+        integrals = toy_view().integrals.astype(np.float32)
+        changed = anomalies.draw_organs(integrals, 1.0, 4, np.random.default_rng(seed))
+        np.testing.assert_array_equal(changed[1:], integrals[1:])
+        assert np.abs(changed[0] - integrals[0]).max() > 1e-3
+        assert changed.min() >= 0

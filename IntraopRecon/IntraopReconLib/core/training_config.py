@@ -16,6 +16,8 @@ class PairRanges:
         crop_px: Edge of the square that is cut out of a view, before it is resized to that of the network's input.
         soft: Factor on soft tissue: slim to obese; every `no_soft_share`-th pair has next to none, as a specimen or a DRR.
         no_soft_share: Share of pairs with so little.
+        fat: Largest share by which soft tissue varies besides, smoothly over the image.
+        organs: Fewest and most pieces of soft tissue or gas that are added.
         bone: Factor on bone: osteoporotic to young.
         gain, offset: Errors of the attenuation's scale and of the air's intensity.
         vignetting: Largest attenuation that is not from the patient, varying smoothly over the image.
@@ -26,9 +28,11 @@ class PairRanges:
     crop_px: tuple[int, int] = (220, 400)
     soft: tuple[float, float] = (0.6, 1.4)
     no_soft_share: float = 0.08
+    fat: float = 0.35
+    organs: tuple[int, int] = (0, 6)
     bone: tuple[float, float] = (0.6, 1.3)
-    gain: tuple[float, float] = (0.88, 1.12)
-    offset: tuple[float, float] = (-0.25, 0.25)
+    gain: tuple[float, float] = (0.94, 1.06)
+    offset: tuple[float, float] = (-0.2, 0.2)
     vignetting: float = 0.2
     anomalies: tuple[int, int] = (1, 4)
     round_field_share: float = 0.3

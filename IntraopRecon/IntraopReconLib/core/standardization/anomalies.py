@@ -38,6 +38,29 @@ def draw_anomalies(integrals: np.ndarray, pixel_mm: float, count: int, rng: np.r
     return np.maximum(changed, 0, out=changed)
 
 
+def draw_organs(integrals: np.ndarray, pixel_mm: float, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Put soft tissue and gas where a few patients do not have them: bowel, fat, organs are all background.
+
+    Args:
+        integrals: As in `draw_anomalies`.
+        pixel_mm: Pitch at the detector.
+        count: How many.
+        rng: Source of their place and form.
+
+    Returns:
+        The line integrals with them, none negative, float32 [material, row, column].
+    """
+    changed = integrals.astype(np.float32, copy=True)
+    for _ in range(count):
+        at = int(rng.integers(changed.shape[1])), int(rng.integers(changed.shape[2]))
+        chord_mm = _ellipsoid(changed.shape[1:], at, pixel_mm, rng, (4.0, 60.0))
+        if rng.random() < 0.4:  # gas, fat or an organ that ends softly
+            chord_mm = gaussian_filter(chord_mm, rng.uniform(1.0, 8.0) / pixel_mm)
+        gas = np.maximum(-SOFT_PER_MM * chord_mm, -0.7 * changed[0])
+        changed[0] += gas if rng.random() < 0.5 else SOFT_PER_MM * rng.uniform(0.1, 0.6) * chord_mm
+    return np.maximum(changed, 0, out=changed)
+
+
 def _lytic(integrals: np.ndarray, at: tuple[int, int], pixel_mm: float, rng: np.random.Generator) -> None:
     """Bone gives way to soft tissue within an ellipsoid, up to all that the ray meets of it."""
     chord_mm = _ellipsoid(integrals.shape[1:], at, pixel_mm, rng, (2.0, 14.0))

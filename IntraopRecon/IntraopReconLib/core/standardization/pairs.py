@@ -19,7 +19,7 @@ from IntraopReconLib.core.xrays.simulate import WATER_PER_MM, random_poses, read
 from SparseAnatomyLib.frames import transform_points
 from SparseAnatomyLib.geometry import XrayView
 
-from .anomalies import draw_anomalies
+from .anomalies import draw_anomalies, draw_organs
 
 VIEW_PX = 400
 SPACING_MM = 1.5
@@ -124,6 +124,8 @@ def draw_pair(view: TrainingView, training: StandardizerTraining, rng: np.random
     integrals, pixel_mm = _crop(view, training, rng)
     if not view.measured:
         bare = rng.random() < ranges.no_soft_share
+        integrals = draw_organs(integrals, pixel_mm, int(rng.integers(ranges.organs[0], ranges.organs[1] + 1)), rng)
+        integrals[0] *= 1 + ranges.fat * rng.uniform() * _smooth_field(integrals.shape[1:], rng).clip(-1, 1)
         integrals[0] *= rng.uniform(0, 0.15) if bare else rng.uniform(*ranges.soft)
         integrals[1] *= rng.uniform(*ranges.bone)
     changed = draw_anomalies(integrals, pixel_mm, int(rng.integers(ranges.anomalies[0], ranges.anomalies[1] + 1)), rng)
