@@ -11,14 +11,13 @@ from typing import Annotated, Literal
 import tyro
 
 from IntraopReconLib.core.config import Device, Jig, Method, Orbit, Quality, ReconstructionConfig, RefinePoses, SimulationConfig
+from IntraopReconLib.core.standardization_config import StandardizeMethod
 from IntraopReconLib.pose_commands import ExportPoses, ImportPoses
 from IntraopReconLib.training_commands import TrainStandardizer
 from SparseAnatomyLib.commandline import progress_bar, run_command
-from SparseAnatomyLib.errors import InputError
 
 _RECONSTRUCTION = ReconstructionConfig()
 _SIMULATION = SimulationConfig()
-_LATER = "Use `intraop-recon reconstruct` on a case whose poses.json is there; see the changelog for what has arrived."
 
 
 @dataclass(frozen=True)
@@ -123,16 +122,27 @@ class Calibrate:
 
 @dataclass(frozen=True)
 class Standardize:
-    """Turn real X-rays into the bone-only look that reconstruction works on (comes with a later version)."""
+    """Turn the X-rays of a case into images of bone alone, as reconstruction works on them: a new case folder, originals included."""
 
     case: tyro.conf.Positional[Path]
-    """Case folder with `xrays/`."""
+    """Case folder: `xrays/` and `poses.json`."""
     out: Path
-    """The standardized case folder."""
+    """The standardized case folder; new or empty."""
+    method: StandardizeMethod = "auto"
+    """The trained network, the classical way (a wide background is taken off), or the network where its weights are there."""
 
     def run(self) -> None:
         """Run it."""
-        raise InputError("Standardization of real X-rays is not part of this version yet.", _LATER)
+        from IntraopReconLib.core.standardize_case import FILE, standardize_case
+
+        with progress_bar() as report:
+            done = standardize_case(self.case, self.out, self.method, report)
+        for warning in done.warnings:
+            print(f"Warning: {warning}", file=sys.stderr)
+        words = {"network": "by the network", "classical": "without a network", "original": "left as they are"}
+        counts = ", ".join(f"{done.used[used]} {words[used]}" for used in words if done.used.get(used))
+        print(f"X-rays: {counts}. Look at the pictures in {self.out / 'standardization'} and at {self.out / FILE} before you go on:")
+        print(f"intraop-recon reconstruct {self.out} --out RESULT")
 
 
 @dataclass(frozen=True)
@@ -158,16 +168,16 @@ class Reconstruct:
     refine_poses: RefinePoses = _RECONSTRUCTION.refine_poses
     """Move the X-rays' poses to where their images agree; auto does so with poses that `calibrate` measured."""
     no_standardize: bool = False
-    """Take the X-rays as they are; this version always does."""
+    """Take the X-rays as they are. By default real X-rays are turned into images of bone alone first, computed ones (DRRs) are not."""
 
     def run(self) -> None:
         """Run it."""
         from IntraopReconLib.core.roi import read_region
 
         region = read_region(self.roi) if self.roi else None
-        config = ReconstructionConfig(
-            self.method, self.quality, self.device, self.spacing, region, self.seed, refine_poses=self.refine_poses
-        )
+        standardize = "off" if self.no_standardize else _RECONSTRUCTION.standardize
+        settings = self.method, self.quality, self.device, self.spacing, region, self.seed
+        config = ReconstructionConfig(*settings, refine_poses=self.refine_poses, standardize=standardize)
         from IntraopReconLib.core.pipeline import reconstruct_case
         from SparseAnatomyLib.provenance import result_warnings
 

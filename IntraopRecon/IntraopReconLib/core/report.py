@@ -21,6 +21,7 @@ from SparseAnatomyLib.provenance import RESEARCH_USE_ONLY, json_ready, now_utc, 
 from . import report_figures
 from .bone import BoneThreshold
 from .reconstruction import Reconstruction
+from .standardization.pictures import report_strip
 from .templates import template
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def report_data(reconstruction: Reconstruction, case: Case, threshold: BoneThres
         "candidates_withheld_rmse": reconstruction.candidates,
         "views": [{"name": fit.name, "withheld": fit.withheld, "psnr_db": fit.psnr_db, "ssim": fit.ssim} for fit in reconstruction.fits],
         "poses": _poses(reconstruction),
+        "standardization": case.standardization.to_json() if case.standardization is not None else None,
         "fit": {"used": _mean_fit(reconstruction, withheld=False), "withheld": _mean_fit(reconstruction, withheld=True)},
         "curve": [{"seconds": p.seconds, "stage": p.stage, "withheld_rmse": p.withheld_rmse} for p in reconstruction.curve],
         "grid": {
@@ -102,8 +104,17 @@ def render_report(data: Mapping[str, Any], reconstruction: Reconstruction, case:
         upper=upper,
         slices=report_figures.slices(reconstruction, data["bone"]["threshold_per_mm"]),
         curve=report_figures.curve(reconstruction.curve),
+        standardized=_standardized(data, case),
         pictures=f"{_PICTURES_BEGIN}{_PICTURES_END}",
     )
+
+
+def _standardized(data: Mapping[str, Any], case: Case) -> list[dict[str, Any]]:
+    """Return the views that were standardized, each with its pictures."""
+    if case.standardization is None:
+        return []
+    pairs = zip(data["standardization"]["views"], case.standardization.views, strict=True)
+    return [dict(entry, strip=report_strip(view)) for entry, view in pairs]
 
 
 def add_pictures(result_folder: Path, pictures: Mapping[str, Path]) -> Path:

@@ -60,6 +60,17 @@ def import_poses(job: Job) -> dict[str, Path]:
     return {"poses": case / "poses.json"}
 
 
+def standardize(job: Job) -> dict[str, Path]:
+    """Standardize the case folder `case` into the new case folder `out`; `method` may say by what (see `standardize_case`)."""
+    from IntraopReconLib.core.standardize_case import standardize_case
+
+    method = job.payload.get("method", "auto")
+    done = standardize_case(Path(job.text("case")), Path(job.text("out")), method, _part(job, 0.0, 1.0))
+    for warning in done.warnings:
+        job.warn(warning)
+    return done.paths
+
+
 def names(job: Job, field: str) -> list[str]:
     """Return a list of texts of the payload, empty where it is missing.
 
