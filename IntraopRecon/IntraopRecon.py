@@ -22,6 +22,7 @@ from IntraopReconLib.host import SelfTest
 from IntraopReconLib.host.CalibrationSection import CalibrationSection
 from IntraopReconLib.host.Panel import Panel
 from IntraopReconLib.host.ParameterNode import ParameterNode
+from IntraopReconLib.host.PreparationLogic import PreparationLogic
 from IntraopReconLib.host.ReconLogic import ReconLogic
 from IntraopReconLib.host.ReconstructionSection import ReconstructionSection
 from IntraopReconLib.host.ResultNodes import ResultNodes
@@ -95,6 +96,7 @@ class IntraopReconLogic(ScriptedLoadableModuleLogic):
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         self.recon = ReconLogic(slicer.mrmlScene)
+        self.preparation = PreparationLogic(slicer.mrmlScene, Path(slicer.app.defaultScenePath) / "SparseAnatomy")
 
     def reconstruct(
         self, caseFolder: str | Path, resultFolder: str | Path | None = None, config: ReconstructionConfig | None = None
@@ -141,7 +143,7 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(panel)
         panel.setMRMLScene(slicer.mrmlScene)
         self.logic = IntraopReconLogic()
-        self.panel = Panel(self.ui, slicer.mrmlScene, self.logic.recon)
+        self.panel = Panel(self.ui, slicer.mrmlScene, self.logic.recon, self.logic.preparation)
         self.sections = [make(self.panel) for make in SECTIONS]
         for section in self.sections:
             self.panel.changed.connect(section.update)
@@ -149,7 +151,8 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for step in self.steps:
             step.connect("contentsCollapsed(bool)", lambda collapsed, step=step: self.onStep(step, collapsed))
         self.timer = qt.QTimer()
-        self.timer.connect("timeout()", self.logic.recon.poll)
+        for logic in (self.logic.recon, self.logic.preparation):
+            self.timer.connect("timeout()", logic.poll)
         self.timer.start(POLL_INTERVAL_MS)
         self.ui.copyDetailsButton.connect("clicked(bool)", self.onCopyDetails)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneClosed)
@@ -166,6 +169,7 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.logic is not None:
             self.timer.stop()
             self.logic.recon.close()
+            self.logic.preparation.close()
 
     def onReload(self) -> None:
         """Load the libraries again too: for developers."""
@@ -175,6 +179,8 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneClosed(self, caller=None, event=None) -> None:
         """Begin anew: stop what runs for a scene that is gone."""
         self.logic.recon.cancel()
+        self.logic.preparation.cancel()
+        self.panel.forgetCase()
         self.panel.warn()
         self.panel.say(environmentSentence())
         self.onSceneChanged()

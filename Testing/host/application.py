@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from typing import Any
 
@@ -91,6 +92,7 @@ class qSlicerApplication(QObject):
 
     applicationName = Property(str, lambda self: "Slicer")
     temporaryPath = Property(str, lambda self: self._temporary)
+    defaultScenePath = Property(str, lambda self: os.path.join(self._temporary, "Documents"))
     documentationBaseUrl = Property(str, lambda self: "https://slicer.readthedocs.io/en/latest/")
     majorVersion, minorVersion = Property(int, lambda self: 5), Property(int, lambda self: 10)
 

@@ -28,6 +28,7 @@ from .application import (
     qSlicerScriptedLoadableModule,
     qSlicerScriptedLoadableModuleWidget,
 )
+from .dicom import Dicom
 from .parameter_nodes import parameter_node_module
 from .qt_module import QtModule
 from .scripted_modules import Modules, i18n_module, sample_data_module, scripted_module
@@ -66,6 +67,7 @@ class Desktop:
         headless: The scene and its logics.
         app: What slicer.app is.
         answers: What the user does with windows that come up.
+        dicom: What the DICOM database holds and what is selected in its browser.
     """
 
     def __init__(self) -> None:
@@ -75,6 +77,7 @@ class Desktop:
         self.view_node.SetName("View1")
         self.view_node.SetSingletonTag("1")
         self.answers = dialogs.answers
+        self.dicom = Dicom()
         self.module_manager = qSlicerModuleManager()
         self.layout_manager = qSlicerLayoutManager(self)
         self.app = qSlicerApplication(self)
@@ -204,7 +207,7 @@ def _install(running: Desktop) -> None:
     for name, part in parts.items():
         setattr(slicer, name.split(".")[1], part)
     slicer.app, slicer.mrmlScene = wrap(running.app), running.headless.scene
-    slicer.modules, slicer.selfTests = Modules(), {}
+    slicer.modules, slicer.selfTests, slicer.dicomDatabase = Modules(), {}, wrap(running.dicom.database)
     for name, cls in stand_ins.items():
         if name.startswith("q"):
             setattr(slicer, name, wrapper_class(cls))

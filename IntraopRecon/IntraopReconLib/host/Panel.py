@@ -11,8 +11,12 @@ from typing import Any, Protocol
 from SparseAnatomyLib.errors import SparseAnatomyError
 from SparseAnatomyLib.host.Folders import isInScene
 from SparseAnatomyLib.host.Signal import Signal
+from SparseAnatomyLib.host.Translate import tr as _
 
+from .CaseFrames import CaseFrames, removeFrames
 from .ParameterNode import ParameterNode
+from .PreparationLogic import CALIBRATE, IMPORT, PreparationLogic
+from .PreparedCase import PreparedCase, XrayCard
 from .ReconLogic import ReconLogic
 from .ResultNodes import ResultNodes
 
@@ -34,15 +38,20 @@ class Panel:
         ui: The panel's widgets by name.
         scene: vtkMRMLScene.
         recon: Runs reconstructions.
+        preparation: Reads X-rays and finds their poses.
+        prepared: The X-rays of the case as they were read last; None before.
+        frames: The X-rays of the case in the 3D view; None where no pose is known.
         parameters: The settings of the scene.
         nodes: The result that is shown; None for none.
         error: What was said last, if it was an error.
         changed: Signal(): settings, nodes or what runs have changed.
     """
 
-    def __init__(self, ui: Any, scene: Any, recon: ReconLogic) -> None:
+    def __init__(self, ui: Any, scene: Any, recon: ReconLogic, preparation: PreparationLogic) -> None:
         """Begin with what the scene says."""
-        self.ui, self.scene, self.recon = ui, scene, recon
+        self.ui, self.scene, self.recon, self.preparation = ui, scene, recon, preparation
+        self.prepared: PreparedCase | None = None
+        self.frames: CaseFrames | None = None
         self.parameters = ParameterNode(scene)
         self.nodes: ResultNodes | None = None
         self.error: SparseAnatomyError | None = None
@@ -53,6 +62,34 @@ class Panel:
         if self.nodes is not None and not isInScene(self.scene, self.nodes.volume):
             self.nodes = None
         self.parameters = ParameterNode(self.scene)
+
+    @property
+    def current(self) -> XrayCard | None:
+        """The X-ray that is looked at: the first one until the user goes to another."""
+        return None if self.prepared is None else self.prepared.view(self.parameters.settings.currentView)
+
+    def goTo(self, name: str) -> None:
+        """Look at another X-ray."""
+        if name != self.parameters.settings.currentView:
+            self.keep(currentView=name)
+
+    def usedViews(self) -> list[XrayCard]:
+        """Return the X-rays that a reconstruction takes: those with a usable pose that the user does not skip."""
+        skipped = self.parameters.skipped
+        return [view for view in (self.prepared.views if self.prepared else ()) if view.isUsable and view.name not in skipped]
+
+    def reasonNotToPrepare(self) -> str:
+        """Return why the X-rays and their poses cannot be changed now; empty if they can."""
+        if self.recon.isRunning:
+            return _("A reconstruction is running: wait until it is done, or cancel it.")
+        if self.preparation.job in (CALIBRATE, IMPORT):
+            return _("The poses are being found: wait until that is done, or cancel it.")
+        return ""
+
+    def forgetCase(self) -> None:
+        """Let go of X-rays that are no longer those of the folder."""
+        self.prepared = self.frames = None
+        removeFrames(self.scene)
 
     def keep(self, **changes: Any) -> None:
         """Keep settings in the scene and update the panel."""

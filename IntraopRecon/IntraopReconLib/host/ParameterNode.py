@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from IntraopReconLib.core.calibration_config import CoordinateSystem, LengthUnit, PoseFileSettings
 from IntraopReconLib.core.config import Method, Quality, ReconstructionConfig
 from SparseAnatomyLib.host.SettingsNode import SettingsNode
 
@@ -13,6 +14,7 @@ from .ReconLogic import regionFromRoiNode
 
 MODULE_NAME = "IntraopRecon"
 _REGION = "Region"
+_JIG = "Jig"
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,13 @@ class Settings:
         quality: As in ReconstructionConfig.
         method: As in ReconstructionConfig.
         skippedViews: Names of the X-rays that are left out, one a line.
-        currentView: Name of the X-ray that is looked at; empty for none.
+        currentView: Name of the X-ray that is looked at; empty for the first one.
+        showXrays: Whether the X-rays stand in the 3D view.
+        jigFile: Markups file of the jig's beads; empty for that of the case.
+        knownDistanceMm: Longest distance between two beads of a jig that nobody has measured; 0 for none.
+        editedBeads: What the user has changed since the poses were found: see BeadMarks.BeadEdits.
+        poseFile: Poses of another program; empty for none.
+        poseSystem, poseUnit, poseRowsUp: As in PoseFileSettings.
     """
 
     caseFolder: str = ""
@@ -34,9 +42,22 @@ class Settings:
     method: Method = ReconstructionConfig.method
     skippedViews: str = ""
     currentView: str = ""
+    showXrays: bool = True
+    jigFile: str = ""
+    knownDistanceMm: float = 0.0
+    editedBeads: str = ""
+    poseFile: str = ""
+    poseSystem: CoordinateSystem = PoseFileSettings.coordinate_system
+    poseUnit: LengthUnit = PoseFileSettings.unit
+    poseRowsUp: bool = PoseFileSettings.rows_up
 
 
-_CHOICES = {"quality": get_args(Quality), "method": get_args(Method)}
+_CHOICES = {
+    "quality": get_args(Quality),
+    "method": get_args(Method),
+    "poseSystem": get_args(CoordinateSystem),
+    "poseUnit": get_args(LengthUnit),
+}
 
 
 class ParameterNode(SettingsNode[Settings]):
@@ -54,6 +75,15 @@ class ParameterNode(SettingsNode[Settings]):
     @regionNode.setter
     def regionNode(self, node) -> None:
         self.node.SetNodeReferenceID(_REGION, node.GetID() if node else None)
+
+    @property
+    def jigNode(self):
+        """The markups node with a point at each bead of the jig, or None."""
+        return self.node.GetNodeReference(_JIG)
+
+    @jigNode.setter
+    def jigNode(self, node) -> None:
+        self.node.SetNodeReferenceID(_JIG, node.GetID() if node else None)
 
     @property
     def skipped(self) -> tuple[str, ...]:
