@@ -27,6 +27,8 @@ OPEN_FIELD_LEAST_LEVEL = 0.85  # of the brightest pixels
 HISTOGRAM_BINS = 400
 BRIGHTER_THAN_AIR = 1.1
 UNEXPOSED_LEVEL = 0.003  # of air: an attenuation of 5.8
+EXPOSED_LEVEL = 0.001  # of air: what lead leaves at most, nearly
+UNEXPOSED_SHARE = 0.1  # of the median of what is exposed: behind a trunk, all is dark
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,13 +154,16 @@ def _usable(radiograph: Radiograph) -> np.ndarray:
 def _exposed(radiograph: Radiograph, air: float) -> np.ndarray:
     """Estimate which pixels the beam reached, for collimators that no tag states.
 
-    Unexposed is what is darker than `UNEXPOSED_LEVEL` of air, itself or after smoothing, and connected to the image's border or to a
-    shutter through pixels as dark. Behind so much of a patient too few photons are left to measure, so little is lost where anatomy is
-    taken for lead.
+    Unexposed is what is darker than `UNEXPOSED_LEVEL` of air and than `UNEXPOSED_SHARE` of the rest, itself or after smoothing, and
+    connected to the image's border or to a shutter through pixels as dark. Behind so much of a patient too few photons are left to
+    measure, so little is lost where anatomy is taken for lead.
     """
+    exposed = radiograph.intensity[radiograph.mask & (radiograph.intensity > EXPOSED_LEVEL * air)]
+    typical = float(np.median(exposed)) if exposed.size else air
+    level = min(UNEXPOSED_LEVEL * air, UNEXPOSED_SHARE * typical)
     closed = np.pad(~radiograph.mask, 1, constant_values=True)
     darkest = np.minimum(radiograph.intensity, gaussian_filter(radiograph.intensity, SMOOTHING_PX))
-    dark = np.pad(darkest < UNEXPOSED_LEVEL * air, 1, constant_values=True) | closed
+    dark = np.pad(darkest < level, 1, constant_values=True) | closed
     return ~binary_propagation(closed, mask=dark)[1:-1, 1:-1]
 
 
