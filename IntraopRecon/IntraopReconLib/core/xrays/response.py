@@ -106,6 +106,7 @@ def _to_linear_lut(image: Dataset) -> Dataset | None:
     for item in image.get("PixelIntensityRelationshipLUTSequence") or []:
         if item.get("LUTFunction") == "TO_LINEAR":
             lut = Dataset()
+            lut.set_original_encoding(*image.original_encoding)  # of tables that are stored as words
             lut.ModalityLUTSequence = [item]
             return lut
     return None
