@@ -72,7 +72,9 @@ def _lytic(integrals: np.ndarray, at: tuple[int, int], pixel_mm: float, rng: np.
 def _sclerotic(integrals: np.ndarray, at: tuple[int, int], pixel_mm: float, rng: np.random.Generator) -> None:
     """An ellipsoid of dense bone or cement."""
     chord_mm = _ellipsoid(integrals.shape[1:], at, pixel_mm, rng, (1.5, 14.0))
-    integrals[1] += chord_mm * rng.uniform(0.008, 0.07)
+    gained = chord_mm * rng.uniform(0.008, 0.07)
+    integrals[1] += gained
+    integrals[0] -= np.minimum(SOFT_PER_MM * chord_mm, gained) * rng.uniform(0.3, 0.9)  # which it displaces
 
 
 def _texture(integrals: np.ndarray, at: tuple[int, int], pixel_mm: float, rng: np.random.Generator) -> None:
@@ -80,7 +82,9 @@ def _texture(integrals: np.ndarray, at: tuple[int, int], pixel_mm: float, rng: n
     patch = _ellipsoid(integrals.shape[1:], at, pixel_mm, rng, (6.0, 25.0))
     noise = gaussian_filter(rng.standard_normal(patch.shape), rng.uniform(0.6, 5.0) / pixel_mm)
     noise *= rng.uniform(0.05, 0.4) / max(float(noise.std()), 1e-9)
-    integrals[1] = np.maximum(integrals[1] + noise * patch / max(float(patch.max()), 1e-9), 0)
+    before = integrals[1].copy()
+    integrals[1] = np.maximum(before + noise * patch / max(float(patch.max()), 1e-9), 0)
+    integrals[0] -= rng.uniform(0.2, 0.7) * (integrals[1] - before)
 
 
 def _fracture(integrals: np.ndarray, at: tuple[int, int], pixel_mm: float, rng: np.random.Generator) -> None:

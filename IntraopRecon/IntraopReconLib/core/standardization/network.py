@@ -21,7 +21,7 @@ from .unet import STRIDE_PX, WIDTHS, BackgroundNetwork
 FORMAT, VERSION = "SparseAnatomy standardizer", 1
 CARD_VERSION = 1
 PITCH_RANGE_MM = (0.6, 1.5)  # at the detector, that the network was trained on; others are resampled
-ATTENUATION_RANGE = (-1.0, 7.0)  # beyond, a detector tells nothing
+ATTENUATION_RANGE = (-1.0, 9.2)  # beyond, a detector tells nothing
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from .anomalies import draw_anomalies, draw_organs
 
 VIEW_PX = 400
 SPACING_MM = 1.5
-LEAST_SIGNAL = 1e-3  # of air, a logarithm of -7: no detector tells less
+LEAST_SIGNAL = 1e-4  # of air, a logarithm of -9: no detector tells less
 CONTRAST_FROM_HU, CONTRAST_CORE_MM, CONTRAST_LEAST_CM3 = 130.0, 6.0, 25.0
 CONTRAST_BORDER_MM = 9.0
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-WIDTHS = (32, 64, 128, 192, 256, 256)
+WIDTHS = (24, 48, 96, 160, 224, 256)
 FOLD = 2
 STRIDE_PX = FOLD * 2 ** (len(WIDTHS) - 1)  # rows and columns must be a multiple of it
 ATTENUATION_SCALE = 4.0  # brings attenuation to about one
