@@ -175,7 +175,8 @@ def _behind(body: np.ndarray, grid: VoxelGrid, center_lps_mm: np.ndarray) -> np.
     low, high = (np.clip((center_lps_mm + sign * TABLE_SEEN_MM - grid.origin_lps_mm) / grid.spacing_mm, 0, None) for sign in (-1, 1))
     (i0, _, k0), (i1, _, k1) = low.astype(int), high.astype(int) + 1
     rows = np.flatnonzero(body[k0:k1, :, i0:i1].any((0, 2)))
-    y = grid.origin_lps_mm[1] + grid.spacing_mm[1] * (rows[-1] if rows.size else body.shape[1]) + TABLE_GAP_MM
+    last = rows[-1] - BODY_MARGIN * BODY_STEP if rows.size else body.shape[1]
+    y = grid.origin_lps_mm[1] + grid.spacing_mm[1] * last + TABLE_GAP_MM
     return np.array([center_lps_mm[0], y, center_lps_mm[2]])
 
 
