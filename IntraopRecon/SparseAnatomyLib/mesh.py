@@ -148,6 +148,33 @@ def read_vtp(path: Path) -> TriangleMesh:
     return _from_vtk(reader.GetOutput(), vtk_to_numpy)
 
 
+def write_surface(mesh: TriangleMesh, path: Path) -> None:
+    """Write a mesh with its point normals as raw arrays, which a scene takes without computing anything.
+
+    Raises:
+        OSError: The file could not be written.
+    """
+    from vtkmodules.util.numpy_support import vtk_to_numpy
+
+    normals = np.zeros_like(mesh.points_lps_mm)
+    if len(mesh.triangles):
+        normals = vtk_to_numpy(_to_vtk(mesh).GetPointData().GetNormals()).astype(np.float32)
+    np.savez(path, points_lps_mm=mesh.points_lps_mm, triangles=mesh.triangles, normals=normals)
+
+
+def read_surface(path: Path) -> tuple[TriangleMesh, np.ndarray]:
+    """Read what `write_surface` wrote: the mesh, and the unit normals of its points, float32 [n, 3].
+
+    Raises:
+        OSError, KeyError, ValueError, zipfile.BadZipFile: There is no such file, or it is damaged.
+    """
+    with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        points, triangles, normals = (arrays[name] for name in ("points_lps_mm", "triangles", "normals"))
+    if points.shape != normals.shape or points.shape[1:] != (3,) or triangles.shape[1:] != (3,):
+        raise ValueError(f"{path}: expected points, normals and triangles of three numbers each.")
+    return TriangleMesh(points, triangles), normals
+
+
 def _without_small_islands(inside: np.ndarray, smallest_voxels: float) -> np.ndarray:
     if smallest_voxels <= 1:
         return inside

@@ -64,7 +64,7 @@ def _import_all(modules: list[str], blocked: tuple[str, ...]) -> str:
 
 
 LIGHT = {  # what the host may import of a core
-    "IntraopReconLib": ("config", "calibration_config"),
+    "IntraopReconLib": ("config", "calibration_config", "scene_files"),
     "ShapeCompletionLib": ("config", "config_check", "sampling", "planes", "completion", "prior_card", "result"),
 }
 

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("slicer")
 
 import vtk
-from small_scene import CENTER_LPS_MM, balls_per_mm, oblique_grid, views, xray
+from small_scene import BALLS, CENTER_LPS_MM, THRESHOLD_PER_MM, balls_per_mm, oblique_grid, views, xray
 from vtk.util.numpy_support import vtk_to_numpy
 
 from SparseAnatomyLib.host import Nodes
@@ -39,7 +39,9 @@ def check_content(scene) -> None:
     assert segmentation.GetSegmentation().GetNthSegment(0).GetName() == "Bone"
     labels, where = Nodes.labelsFromSegmentationNode(segmentation, segment)
     np.testing.assert_allclose(where.lps_from_ijk, grid.lps_from_ijk, atol=1e-4)
-    assert labels.sum() * grid.voxel_volume_mm3 == pytest.approx(mesh.volume_mm3, rel=0.05)
+    np.testing.assert_array_equal(labels, balls_per_mm(grid) > THRESHOLD_PER_MM)
+    volumes = [4 / 3 * np.pi * radius**3 for _, radius in BALLS.values()]
+    assert labels.sum() * grid.voxel_volume_mm3 == pytest.approx(sum(volumes), rel=0.02)
     surface = Nodes.meshFromSegmentationNode(segmentation, segment)
     np.testing.assert_allclose(surface.points_lps_mm.min(0), mesh.points_lps_mm.min(0), atol=2.5)
     box = Nodes.boxFromRoiNode(scene.GetFirstNodeByName("balls region"))

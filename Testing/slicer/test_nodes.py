@@ -10,6 +10,7 @@ pytest.importorskip("slicer")
 
 import vtk
 from small_scene import BALLS, CENTER_LPS_MM, THRESHOLD_PER_MM, balls_per_mm, oblique_grid, views
+from vtk.util.numpy_support import vtk_to_numpy
 
 from SparseAnatomyLib.errors import InputError, ResourceError
 from SparseAnatomyLib.frames import affine, transform_points
@@ -17,7 +18,7 @@ from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.host import Folders, Nodes, SceneFiles
 from SparseAnatomyLib.host.HeadlessScene import HeadlessScene
 from SparseAnatomyLib.host.Nodes import Box
-from SparseAnatomyLib.mesh import mesh_from_field
+from SparseAnatomyLib.mesh import mesh_from_field, voxels_above
 
 MOVE = affine(Rotation.from_euler("zyx", [40, 10, -25], degrees=True).as_matrix(), np.array([7.0, -3.0, 11.0]))
 
@@ -146,30 +147,39 @@ def test_model_without_surface_is_refused(scene):
         Nodes.meshFromModelNode(scene.AddNewNodeByClass("vtkMRMLModelNode", "nothing"))
 
 
-def test_segmentation_holds_the_voxels_inside_the_mesh(scene):
+def test_a_segment_holds_its_voxels_and_the_surface_of_a_model(scene):
     volume, grid = _volume(scene)
     field = balls_per_mm(grid)
     mesh = mesh_from_field(field, grid, THRESHOLD_PER_MM)
-    node = Nodes.segmentationNodeFromMesh(scene, mesh, volume, "segmentation", "Bone")
+    inside = voxels_above(field, grid, THRESHOLD_PER_MM)
+    model = Nodes.modelNodeFromPolyData(scene, Nodes.polyDataFromMesh(mesh), "bone")
+    node = Nodes.segmentationNodeFromLabels(scene, volume, "segmentation", "Bone")
+    Nodes.setSegment(node, inside.astype(np.uint8), grid, model)
     segment = node.GetSegmentation().GetNthSegmentID(0)
     assert node.GetSegmentation().GetSourceRepresentationName() == "Binary labelmap"
-    assert node.GetSegmentation().ContainsRepresentation("Closed surface")
     labels, where = Nodes.labelsFromSegmentationNode(node, segment)
     np.testing.assert_allclose(where.lps_from_ijk, grid.lps_from_ijk, atol=1e-6)
-    inside = field > THRESHOLD_PER_MM
-    assert labels.shape == inside.shape
-    assert 2 * (labels & inside).sum() / (labels.sum() + inside.sum()) > 0.97
-    for axis in (0, 1, 2):  # not shifted by half a voxel
-        assert np.nonzero(labels)[axis].mean() == pytest.approx(np.nonzero(inside)[axis].mean(), abs=0.1)
+    np.testing.assert_array_equal(labels, inside)
     surface = Nodes.meshFromSegmentationNode(node, segment)
-    assert surface.volume_mm3 == pytest.approx(mesh.volume_mm3, rel=0.1)
-    np.testing.assert_allclose(surface.points_lps_mm.max(0), mesh.points_lps_mm.max(0), atol=2.5)
+    np.testing.assert_allclose(surface.points_lps_mm, mesh.points_lps_mm, atol=1e-4)
+    node.GetSegmentation().RemoveRepresentation("Closed surface")
+    assert node.CreateClosedSurfaceRepresentation()  # what Slicer makes of the voxels is the same surface
+    made = Nodes.meshFromSegmentationNode(node, segment)
+    assert made.volume_mm3 == pytest.approx(mesh.volume_mm3, rel=0.1)
+    np.testing.assert_allclose(made.points_lps_mm.max(0), mesh.points_lps_mm.max(0), atol=2.5)
+
+
+def test_normals_that_are_given_are_taken(scene):
+    _, grid = _volume(scene)
+    mesh = mesh_from_field(balls_per_mm(grid), grid, THRESHOLD_PER_MM)
+    computed = vtk_to_numpy(Nodes.polyDataFromMesh(mesh).GetPointData().GetNormals())
+    given = vtk_to_numpy(Nodes.polyDataFromMesh(mesh, -computed).GetPointData().GetNormals())
+    np.testing.assert_array_equal(given, -computed)
 
 
 def test_empty_segment_is_refused(scene):
-    volume, grid = _volume(scene)
-    nothing = mesh_from_field(np.zeros(grid.shape_kji), grid, 1.0)
-    node = Nodes.segmentationNodeFromMesh(scene, nothing, volume, "segmentation", "Bone")
+    volume, _ = _volume(scene)
+    node = Nodes.segmentationNodeFromLabels(scene, volume, "segmentation", "Bone")
     with pytest.raises(InputError, match="empty"):
         Nodes.labelsFromSegmentationNode(node, node.GetSegmentation().GetNthSegmentID(0))
 

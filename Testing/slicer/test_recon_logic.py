@@ -13,13 +13,15 @@ pytest.importorskip("slicer")
 
 from fake_worker import FakeWorker
 from scene_checks import check_content
-from small_scene import balls_per_mm, oblique_grid, write_nrrd, write_result_folder
+from small_scene import THRESHOLD_PER_MM, balls_per_mm, oblique_grid, write_nrrd, write_result_folder
 
 from IntraopReconLib.core.config import ReconstructionConfig
+from IntraopReconLib.core.scene_files import write_scene_files
 from IntraopReconLib.host import ReconLogic as ReconLogicModule
 from IntraopReconLib.host.ReconLogic import ReconLogic
 from SparseAnatomyLib.errors import Cancelled, InputError, ResourceError, SparseAnatomyError
 from SparseAnatomyLib.host import Nodes
+from SparseAnatomyLib.host import WorkerLogic as WorkerLogicModule
 from SparseAnatomyLib.host.HeadlessScene import HeadlessScene
 
 
@@ -50,6 +52,13 @@ def _case(tmp_path: Path) -> Path:
     return folder
 
 
+def load(logic: ReconLogic) -> None:
+    """Poll until the result that has come is in the scene."""
+    logic.poll()
+    while logic.isLoading:
+        logic.poll()
+
+
 def test_previews_update_one_node_that_becomes_the_result(headless, result_folder, tmp_path):
     worker = FakeWorker(
         [
@@ -75,7 +84,7 @@ def test_previews_update_one_node_that_becomes_the_result(headless, result_folde
     assert Nodes.arrayFromVolumeNode(preview)[0].shape == oblique_grid().coarsened(2).shape_kji
     assert logic.isRunning
     logic.poll()
-    logic.poll()
+    load(logic)
     assert not logic.isRunning
     assert seen[:2] == [(0.3, "Coarse"), "Few views."]
     assert seen[2].volume is preview
@@ -162,7 +171,7 @@ def test_a_preview_node_that_the_user_deletes_is_made_anew(headless, result_fold
     logic.poll()
     assert headless.scene.GetFirstNodeByName("patient preview") is not None
     headless.scene.Clear(False)
-    logic.poll()
+    load(logic)
     assert headless.scene.GetFirstNodeByName("patient volume") is not None
 
 
@@ -188,8 +197,150 @@ def test_an_error_of_our_own_is_a_message_too(headless, result_folder, tmp_path,
     def fail(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(ReconLogicModule, "addResult", fail)
+    monkeypatch.setattr(ReconLogicModule, "addingResult", fail)
     with pytest.raises(SparseAnatomyError, match="log file") as caught:
         ReconLogic(headless.scene, FakeWorker([_result(result_folder)])).reconstruct(_case(tmp_path), result_folder, idle=lambda: None)
     assert caught.value.kind == "internal"
     Path(caught.value.remedy.rsplit(": ", 1)[1]).unlink()
+
+
+# Step by step
+
+
+def _loading(headless, result_folder, tmp_path) -> tuple[ReconLogic, list[Any]]:
+    """Return a logic that has taken the first step of bringing a result in, and what its signals tell."""
+    logic, told = ReconLogic(headless.scene, FakeWorker([_result(result_folder)])), []
+    logic.finished.connect(told.append)
+    logic.failed.connect(told.append)
+    logic.start(_case(tmp_path), result_folder)
+    logic.poll()
+    assert logic.isLoading
+    assert logic.isRunning
+    return logic, told
+
+
+@pytest.fixture
+def small_steps(monkeypatch):
+    """Let each poll take one step."""
+    monkeypatch.setattr(WorkerLogicModule, "STEPS_S", 1e-9)
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_result_comes_in_step_by_step_and_is_the_same(headless, result_folder, tmp_path):
+    logic, told = _loading(headless, result_folder, tmp_path)
+    polls = 1
+    while logic.isLoading:
+        logic.poll()
+        polls += 1
+    assert polls > 8  # volume, coverage, surface, segment, and each X-ray on its own
+    headless.scene.GetFirstNodeByName("patient volume").SetName("balls volume")
+    for part in ("coverage", "bone", "segmentation", "region"):
+        headless.scene.GetFirstNodeByName(f"patient {part}").SetName(f"balls {part}")
+    check_content(headless.scene)
+    assert [type(item).__name__ for item in told] == ["ResultNodes"]
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("steps", range(0, 7, 2))
+def test_cancel_while_it_comes_in_takes_all_of_it_back(headless, result_folder, tmp_path, steps: int):
+    before = {headless.scene.GetNthNode(n) for n in range(headless.scene.GetNumberOfNodes())}
+    logic, told = _loading(headless, result_folder, tmp_path)
+    for _ in range(steps):
+        logic.poll()
+    headless.scene.AddNewNodeByClass("vtkMRMLModelNode", "of the user")
+    logic.cancel()
+    assert [type(error) for error in told] == [Cancelled]
+    assert not logic.isRunning
+    after = {headless.scene.GetNthNode(n) for n in range(headless.scene.GetNumberOfNodes())} - before
+    assert [node.GetName() for node in after if not node.IsA("vtkMRMLSubjectHierarchyNode")] == ["of the user"]
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_scene_that_is_closed_while_it_comes_in_stays_empty(headless, result_folder, tmp_path):
+    logic, told = _loading(headless, result_folder, tmp_path)
+    for _ in range(5):
+        logic.poll()
+    headless.scene.Clear(False)
+    load(logic)
+    assert [type(error) for error in told] == [Cancelled]
+    assert not any("patient" in (headless.scene.GetNthNode(n).GetName() or "") for n in range(headless.scene.GetNumberOfNodes()))
+
+
+def test_a_worker_that_does_not_listen_to_a_cancel_is_not_waited_for(headless, result_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(WorkerLogicModule, "CANCEL_S", 0.0)
+    worker = FakeWorker([])
+    worker.cancel = worker.cancelled.append
+    logic, failed = ReconLogic(headless.scene, worker), []
+    logic.failed.connect(failed.append)
+    logic.start(_case(tmp_path), result_folder)
+    logic.cancel()
+    worker.events = [{"event": "progress", "fraction": 0.5, "message": "Still at it"}, _preview(tmp_path), _result(result_folder)]
+    for _ in range(5):
+        logic.poll()
+    assert [type(error) for error in failed] == [Cancelled]
+    assert not logic.isRunning
+    assert headless.scene.GetFirstNodeByName("patient preview") is None
+
+
+def test_previews_that_come_together_are_shown_once(headless, result_folder, tmp_path, monkeypatch):
+    shown: list[Path] = []
+    monkeypatch.setattr(ReconLogic, "_bringPreview", lambda self, path: shown.append(path))
+    worker = FakeWorker([])
+    logic = ReconLogic(headless.scene, worker)
+    logic.start(_case(tmp_path), result_folder)
+    previews = [_preview(tmp_path, coarse=coarse) for coarse in (4, 3, 2)]
+    worker.poll = lambda: [worker._deliver({"id": "id1", **event}) for event in previews]
+    logic.poll()
+    assert shown == [Path(previews[-1]["path"])]
+
+
+def test_the_folder_of_the_job_is_removed(headless, result_folder, tmp_path):
+    worker = FakeWorker([])
+    logic = ReconLogic(headless.scene, worker)
+    logic.start(_case(tmp_path), result_folder)
+    scene = Path(worker.requests[0][1]["scene"])
+    assert scene.is_dir()
+    logic.cancel()
+    logic.poll()
+    assert not scene.exists()
+
+
+# What the worker lays ready
+
+
+def test_what_the_worker_lays_ready_is_what_the_folder_holds(headless, result_folder, tmp_path):
+    paths = {role: str(path) for role, path in write_scene_files(result_folder, tmp_path / "scene").items()}
+    logic = ReconLogic(headless.scene, FakeWorker([{"event": "result", "paths": {"volume": str(result_folder / "volume.nrrd"), **paths}}]))
+    prepared = logic.reconstruct(_case(tmp_path), result_folder, idle=lambda: None)
+    loaded = logic.loadResult(result_folder)
+    for role in ("volume", "coverage"):
+        first, second = (Nodes.arrayFromVolumeNode(getattr(nodes, role)) for nodes in (prepared, loaded))
+        np.testing.assert_array_equal(first[0], second[0])
+        np.testing.assert_allclose(first[1].lps_from_ijk, second[1].lps_from_ijk)
+    first, second = (
+        Nodes.labelsFromSegmentationNode(n.segmentation, n.segmentation.GetSegmentation().GetNthSegmentID(0))[0] for n in (prepared, loaded)
+    )
+    np.testing.assert_array_equal(first, second)
+    first, second = (Nodes.meshFromModelNode(nodes.bone) for nodes in (prepared, loaded))
+    np.testing.assert_array_equal(first.points_lps_mm, second.points_lps_mm)
+    np.testing.assert_array_equal(first.triangles, second.triangles)
+    assert prepared.grade == loaded.grade
+    assert prepared.thresholdPerMm == loaded.thresholdPerMm == THRESHOLD_PER_MM
+    assert prepared.resultFolder == str(result_folder)
+    assert prepared.volume.GetDisplayNode().GetWindowLevelMax() == pytest.approx(loaded.volume.GetDisplayNode().GetWindowLevelMax())
+
+
+@pytest.mark.parametrize("name", ["volume.npy", "coverage.npy", "labels.npy", "surface.npz", "scene.json"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "text"])
+def test_damage_of_what_was_laid_ready_is_one_sentence(headless, result_folder, tmp_path, name: str, damage: str):
+    paths = {role: str(path) for role, path in write_scene_files(result_folder, tmp_path / "scene").items()}
+    path = tmp_path / "scene" / name
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"this is no result")
+    before = headless.scene.GetNumberOfNodes()
+    logic = ReconLogic(headless.scene, FakeWorker([{"event": "result", "paths": {"volume": str(result_folder / "volume.nrrd"), **paths}}]))
+    with pytest.raises(InputError, match=name.replace(".", r"\.")):
+        logic.reconstruct(_case(tmp_path), result_folder, idle=lambda: None)
+    assert headless.scene.GetNumberOfNodes() == before

@@ -148,7 +148,7 @@ def test_an_error_halfway_takes_back_what_was_added(headless, result_folder, mon
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr(ResultNodesModule.XRays, "addXrays", fail)
+    monkeypatch.setattr(ResultNodesModule.XRays, "addingXrays", fail)
     before = headless.scene.GetNumberOfNodes()
     with pytest.raises(MemoryError):
         ReconLogic(headless.scene).loadResult(result_folder)

@@ -34,11 +34,7 @@ def view_strip(measured: np.ndarray, reprojected: np.ndarray, mask: np.ndarray, 
         mask: bool [row, column]; hatched where False.
         upper: Attenuation shown white.
     """
-    unknown = _hatched(measured.shape, period_px=max(4, measured.shape[1] // 32))
-    difference = np.clip((measured - reprojected) / (DIFFERENCE_SHARE * upper), -1, 1)[..., None]
-    signed = np.where(difference > 0, 1 - difference * [0.15, 0.85, 0.85], 1 + difference * [0.85, 0.6, 0.1])
-    measured_tile, signed = (np.where(mask[..., None], tile, unknown) for tile in (_grey(measured / upper), signed))
-    tiles = [measured_tile, _grey(reprojected / upper), signed]
+    tiles = _tiles(measured, reprojected, mask, upper)
     images = [Image.fromarray((255 * tile).astype(np.uint8)) for tile in tiles]
     height = round(_TILE_PX * measured.shape[0] / measured.shape[1])
     strip = Image.new("RGB", (3 * _TILE_PX + 8, height), "white")
@@ -47,6 +43,22 @@ def view_strip(measured: np.ndarray, reprojected: np.ndarray, mask: np.ndarray, 
     buffer = io.BytesIO()
     strip.save(buffer, "JPEG", quality=85)
     return _data_uri(buffer, "jpeg")
+
+
+def view_picture(measured: np.ndarray, reprojected: np.ndarray, mask: np.ndarray) -> dict[str, Image.Image]:
+    """Return a view in pixels of its own: `measured`, `reprojected` and `difference`, in the colors of `view_strip`; arguments as there."""
+    upper = max(1e-6, float(np.percentile(measured[mask], 99.9)) if mask.any() else 0.0)
+    tiles = (Image.fromarray((255 * tile).astype(np.uint8)) for tile in _tiles(measured, reprojected, mask, upper))
+    return dict(zip(("measured", "reprojected", "difference"), tiles, strict=True))
+
+
+def _tiles(measured: np.ndarray, reprojected: np.ndarray, mask: np.ndarray, upper: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a view, its reprojection and their difference in colors 0 to 1, [row, column, 3] each."""
+    unknown = _hatched(measured.shape, period_px=max(4, measured.shape[1] // 32))
+    difference = np.clip((measured - reprojected) / (DIFFERENCE_SHARE * upper), -1, 1)[..., None]
+    signed = np.where(difference > 0, 1 - difference * [0.15, 0.85, 0.85], 1 + difference * [0.85, 0.6, 0.1])
+    known, signed = (np.where(mask[..., None], tile, unknown) for tile in (_grey(measured / upper), signed))
+    return known, _grey(reprojected / upper), signed
 
 
 def slices(reconstruction: Reconstruction, bone_threshold_per_mm: float) -> str:

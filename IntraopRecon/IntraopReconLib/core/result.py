@@ -16,10 +16,10 @@ from SparseAnatomyLib.volumes import write_volume
 from .bone import bone_threshold
 from .calibration.poses import read_poses, write_poses
 from .case import POSES_FILE, Case
+from .config import SMALLEST_ISLAND_MM3
 from .reconstruction import Reconstruction, RefinedPose
 from .report import render_report, report_data
 
-SMALLEST_ISLAND_MM3 = 100.0  # specks of less than about 5 mm across are noise, not anatomy
 _NAMES = ("volume.nrrd", "coverage.nrrd", "bone.vtp", "bone.stl", "views.npz", "report.html", "report.json")
 _OF_AN_EARLIER_RESULT = ("metrics.json",)
 _REFINED = "poses_refined.json"
@@ -59,7 +59,7 @@ def _write_files(folder: Path, reconstruction: Reconstruction, case: Case, bone_
     mesh = mesh_from_field(volume, grid, threshold.value_per_mm, SMALLEST_ISLAND_MM3)
     write_vtp(mesh, folder / "bone.vtp")
     write_stl(mesh, folder / "bone.stl")
-    _write_views(folder / "views.npz", case, reconstruction.poses)
+    _write_views(folder / "views.npz", case, reconstruction)
     if reconstruction.poses:
         _write_refined_poses(folder / _REFINED, case, reconstruction.poses)
     data = report_data(reconstruction, case, threshold, mesh)
@@ -77,12 +77,13 @@ def _write_refined_poses(path: Path, case: Case, poses: Sequence[RefinedPose]) -
     write_poses(path, [replace(posed, view=pose.geometry, reprojection_rms_px=None, grade=grade) for posed, pose, grade in pairs])
 
 
-def _write_views(path: Path, case: Case, poses: Sequence[RefinedPose]) -> None:
-    """Write the X-rays with their geometry, for the scene: attenuation in half precision is exact to 0.4 % of a grey level of 8 bits."""
+def _write_views(path: Path, case: Case, reconstruction: Reconstruction) -> None:
+    """Write the X-rays with geometry and reprojection, for the scene: half precision is exact to 0.4 % of a grey level of 8 bits."""
     arrays: dict[str, np.ndarray] = {"name": np.array([view.name for view in case.views])}
     for attribute in ("source_lps_mm", "detector_origin_lps_mm", "column_step_lps_mm", "row_step_lps_mm", "size_px"):
-        arrays[attribute] = np.array([getattr(placed.geometry, attribute) for placed in poses or case.views])
-    for index, view in enumerate(case.views):
+        arrays[attribute] = np.array([getattr(placed.geometry, attribute) for placed in reconstruction.poses or case.views])
+    for index, (view, reprojection) in enumerate(zip(case.views, reconstruction.reprojections, strict=True)):
         arrays[f"attenuation_{index:03d}"] = view.attenuation.astype(np.float16)
+        arrays[f"reprojection_{index:03d}"] = reprojection.astype(np.float16)
         arrays[f"mask_{index:03d}"] = view.mask
     np.savez_compressed(path, **arrays)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import tempfile
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from IntraopReconLib.core.config import ReconstructionConfig, Region
-from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.errors import InputError, ResourceError
 from SparseAnatomyLib.host import Nodes
-from SparseAnatomyLib.host.Signal import Signal
 from SparseAnatomyLib.host.WorkerLogic import Adding, MakeWorker, WorkerLogic
 
-from .ResultFolder import readResult, readVolume
-from .ResultNodes import ResultNodes, addResult, showPreview
+from .ResultFolder import PreparedResult, readResult, readVolume
+from .ResultNodes import ResultNodes, addingResult, addResult, showPreview
 
 
 class ReconLogic(WorkerLogic):
@@ -32,6 +34,23 @@ class ReconLogic(WorkerLogic):
         super().__init__(scene, "IntraopReconLib.worker", makeWorker)
         self._name = ""
         self._preview = None
+        self._nextPreview: Path | None = None
+        self._jobFolder: Path | None = None
+
+    def warmUp(self) -> None:
+        """Start the worker and let it import what it needs, so that the first preview comes soon after a start.
+
+        Where it cannot be started, the first reconstruction says so.
+        """
+        with contextlib.suppress(ResourceError):
+            self._readyWorker().request("warmup")
+
+    def poll(self) -> None:
+        """Take the worker's events, show the latest preview, go on bringing the result in; call it often from the main thread."""
+        super().poll()
+        path, self._nextPreview = self._nextPreview, None
+        if path is not None and not self.isLoading:  # previews that came together: the last one counts
+            self._bringPreview(path)
 
     # Results
 
@@ -69,9 +88,16 @@ class ReconLogic(WorkerLogic):
         worker = self._readyWorker()
         self._name, self._preview = caseFolder.resolve().name, None
         settings = (config or ReconstructionConfig()).to_json()
-        self._requestId = worker.request(
-            "reconstruct", case=str(caseFolder), out=str(resultFolder), config=settings, skipped=sorted(skipped)
-        )
+        folders = {"case": str(caseFolder), "out": str(resultFolder), "scene": str(self._makeJobFolder())}
+        self._requestId = worker.request("reconstruct", **folders, config=settings, skipped=sorted(skipped))
+
+    def _makeJobFolder(self) -> Path:
+        """Return a new folder in which the worker lays the result ready for the scene."""
+        try:
+            self._jobFolder = Path(tempfile.mkdtemp(prefix="IntraopRecon-"))
+        except OSError as error:
+            raise ResourceError("The temporary folder cannot be written to.", "Free some space on its disk, then try again.") from error
+        return self._jobFolder
 
     def reconstruct(
         self, caseFolder: Path, resultFolder: Path, config: ReconstructionConfig | None = None, idle: Callable[[], None] | None = None
@@ -93,19 +119,27 @@ class ReconLogic(WorkerLogic):
         return self._wait(lambda: self.start(caseFolder, resultFolder, config), idle)
 
     def _addResult(self, paths: dict[str, str]) -> Adding:
+        prepared = "scene" in paths
+        source = PreparedResult(Path(paths["scene"]), Path(paths["views"])) if prepared else readResult(Path(paths["volume"]).parent)
         yield
-        return addResult(self._scene, readResult(Path(paths["volume"]).parent), self._name, self._preview)
+        return (yield from addingResult(self._scene, source, self._name, self._preview))
 
     def _showPreview(self, path: Path) -> None:
+        self._nextPreview = path
+
+    def _bringPreview(self, path: Path) -> None:
         try:
             array, grid = readVolume(path)
         except InputError:
             return  # the job has ended meanwhile and taken its previews along
         self._preview = showPreview(self._scene, array, grid, self._name, self._preview)
 
-    def _end(self, signal: Signal, outcome: Any) -> None:
-        self._preview = None
-        super()._end(signal, outcome)
+    def _forgetJob(self) -> None:
+        super()._forgetJob()
+        self._preview = self._nextPreview = None
+        if self._jobFolder is not None:
+            shutil.rmtree(self._jobFolder, ignore_errors=True)
+            self._jobFolder = None
 
 
 def regionFromRoiNode(node) -> Region:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,10 @@ import vtk
 from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.host import Folders, Nodes
 from SparseAnatomyLib.host.SliceViews import aimSliceViews, framedPointsRas, showInSliceViews
+from SparseAnatomyLib.host.WorkerLogic import Adding, finished
 
 from . import XRays
-from .ResultFolder import Result
+from .ResultFolder import BoneSource, ResultSource
 from .XRays import XrayNodes
 
 BONE_COLOR = (0.93, 0.87, 0.75)
@@ -23,7 +25,14 @@ UNKNOWN_COVERAGE = 0.05
 """Coverage up to which a voxel counts as unknown: next to nothing constrains it."""
 
 
-@dataclass(frozen=True, eq=False)
+# Node references of the volume to what belongs to it, so that a saved scene brings the result back
+_ROLES = ("volumeRendering", "coverage", "segmentation", "bone", "roi")
+_XRAY_ROLES = ("images", "planes", "frusta")
+_SOURCES = "sources"
+_FACTS = "IntraopRecon.Result"
+
+
+@dataclass(eq=False)
 class ResultNodes:
     """The nodes of a result.
 
@@ -38,6 +47,9 @@ class ResultNodes:
         xrays: The X-rays' nodes.
         grade: `good` or `poor`.
         warnings: Sentences for the user.
+        chosenPerMm: The bone threshold that the reconstruction has chosen.
+        thresholdPerMm: That of the surface as it is shown.
+        resultFolder: Where the files are; empty where that is not known.
     """
 
     folder: int
@@ -50,36 +62,123 @@ class ResultNodes:
     xrays: XrayNodes
     grade: str
     warnings: list[str]
+    chosenPerMm: float
+    thresholdPerMm: float
+    resultFolder: str
 
 
-def addResult(scene, result: Result, name: str, previewNode=None) -> ResultNodes:
-    """Bring a result into the scene, all of it or nothing.
+def addResult(scene, result: ResultSource, name: str, previewNode=None) -> ResultNodes:
+    """Bring a result into the scene, all of it or nothing: arguments as `addingResult`."""
+    return finished(addingResult(scene, result, name, previewNode))
+
+
+def addingResult(scene, result: ResultSource, name: str, previewNode=None) -> Adding:
+    """Bring a result into the scene step by step.
 
     Args:
         scene: vtkMRMLScene.
-        result: The values.
+        result: The values; each part is read when its turn comes.
         name: What the user calls the case.
         previewNode: The volume node that has shown previews and becomes the result's.
+
+    Returns:
+        A generator that returns the ResultNodes.
     """
     folder = Folders.folderItem(scene, name)
-    with Folders.Added(scene, folder) as added, added.step():
-        coverage = _coverageNode(scene, result, f"{name} coverage")
-        volume = _volumeNode(scene, result.attenuationPerMm, result.grid, f"{name} volume", previewNode)
-        highest = max(float(np.percentile(result.attenuationPerMm, 99.95)), 1.2 * result.boneThresholdPerMm)
-        Nodes.setWindow(volume, 0.0, highest)
-        bone = Nodes.modelNodeFromPolyData(scene, Nodes.polyDataFromMesh(result.mesh), f"{name} bone")
-        segmentation = Nodes.segmentationNodeFromMesh(scene, result.mesh, volume, f"{name} segmentation", "Bone")
-        _styleBone(bone, segmentation)
-        roi = Nodes.roiNodeFromBox(scene, result.region, f"{name} region")
-        roi.GetDisplayNode().SetVisibility(False)
-        roi.LockedOn()
-        for node in (volume, segmentation, bone, coverage, roi):
-            Folders.moveToFolder(scene, node, folder)
-        rendering = _volumeRendering(scene, volume, result.boneThresholdPerMm)
-        xrays = XRays.addXrays(scene, result.xrays, folder)
-    showInSliceViews(scene, volume, coverage)
-    aimSliceViews(scene, volume, framedPointsRas(bone, volume))
-    return ResultNodes(folder, volume, rendering, coverage, segmentation, bone, roi, xrays, result.grade, result.warnings)
+    with Folders.Added(scene, folder) as added:
+        with added.step():
+            coverage = _coverageNode(scene, result, f"{name} coverage")
+        yield
+        with added.step():
+            volume = _volumeNode(scene, result.attenuationPerMm, result.grid, f"{name} volume", previewNode)
+            Nodes.setWindow(volume, 0.0, result.windowPerMm)
+            rendering = _volumeRendering(scene, volume, result.boneThresholdPerMm)
+        yield
+        with added.step():
+            bone = Nodes.modelNodeFromPolyData(scene, Nodes.polyDataFromMesh(result.mesh, result.normals), f"{name} bone")
+        yield
+        with added.step():
+            segmentation = Nodes.segmentationNodeFromLabels(scene, volume, f"{name} segmentation", "Bone")
+            Nodes.setSegment(segmentation, result.labels, result.grid, bone)
+            _styleBone(bone, segmentation)
+            roi = Nodes.roiNodeFromBox(scene, result.region, f"{name} region")
+            roi.GetDisplayNode().SetVisibility(False)
+            roi.LockedOn()
+            for node in (volume, segmentation, bone, coverage, roi):
+                Folders.moveToFolder(scene, node, folder)
+        yield
+        xrays = yield from XRays.addingXrays(scene, result.xrays, folder, added)
+        facts = (result.grade, result.warnings, result.boneThresholdPerMm, result.boneThresholdPerMm, result.folder)
+        nodes = ResultNodes(folder, volume, rendering, coverage, segmentation, bone, roi, xrays, *facts)
+        with added.step():
+            _remember(nodes)
+            showInSliceViews(scene, volume, coverage)
+        yield
+        aimSliceViews(scene, volume, framedPointsRas(bone, volume))
+    return nodes
+
+
+def setBone(nodes: ResultNodes, bone: BoneSource, grid: VoxelGrid) -> None:
+    """Show the bone at another threshold, as surface and as segment."""
+    Nodes.updateModelNode(nodes.bone, Nodes.polyDataFromMesh(bone.mesh, bone.normals))
+    Nodes.setSegment(nodes.segmentation, bone.labels, grid, nodes.bone)
+    nodes.thresholdPerMm = bone.boneThresholdPerMm
+    _setOpacity(nodes.volumeRendering.GetVolumePropertyNode(), bone.boneThresholdPerMm)
+    _remember(nodes)
+
+
+def setCoverageVisible(scene, nodes: ResultNodes, visible: bool) -> None:
+    """Cover what is unknown in the slice views, or leave the volume alone there."""
+    showInSliceViews(scene, nodes.volume, nodes.coverage if visible else None)
+
+
+def currentResult(scene, volume, known: ResultNodes | None = None) -> ResultNodes | None:
+    """Return the result that a volume belongs to, such as after the scene was loaded.
+
+    Args:
+        scene: vtkMRMLScene.
+        volume: vtkMRMLScalarVolumeNode of a result, or None.
+        known: What was current before; it is returned if it still is.
+
+    Returns:
+        The nodes; None where there is no result, or where the user has taken some of it away.
+    """
+    if not Folders.isInScene(scene, volume) or volume.GetAttribute(_FACTS) is None:
+        return None
+    parts = [volume.GetNodeReference(_reference(role)) for role in (*_ROLES, _SOURCES)]
+    lists = [_references(volume, role) for role in _XRAY_ROLES]
+    found = [*parts, *(node for nodes in lists for node in nodes)]
+    if not all(Folders.isInScene(scene, node) for node in found):
+        return None
+    if known is not None and known.volume is volume and known.bone is parts[_ROLES.index("bone")]:
+        return known
+    try:
+        facts = json.loads(volume.GetAttribute(_FACTS))
+        said = (facts["grade"], facts["warnings"], float(facts["chosen_per_mm"]), float(facts["threshold_per_mm"]), facts["folder"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return ResultNodes(Folders.parentItem(scene, volume), volume, *parts[:-1], XrayNodes(*lists, parts[-1]), *said)
+
+
+def _remember(nodes: ResultNodes) -> None:
+    """Keep in the volume node what `currentResult` needs."""
+    for role in _ROLES:
+        nodes.volume.SetNodeReferenceID(_reference(role), getattr(nodes, role).GetID())
+    nodes.volume.SetNodeReferenceID(_reference(_SOURCES), nodes.xrays.sources.GetID())
+    for role in _XRAY_ROLES:
+        for n, node in enumerate(getattr(nodes.xrays, role)):
+            nodes.volume.SetNthNodeReferenceID(_reference(role), n, node.GetID())
+    facts = {"grade": nodes.grade, "warnings": nodes.warnings, "folder": nodes.resultFolder}
+    facts |= {"chosen_per_mm": nodes.chosenPerMm, "threshold_per_mm": nodes.thresholdPerMm}
+    nodes.volume.SetAttribute(_FACTS, json.dumps(facts))
+
+
+def _reference(role: str) -> str:
+    return f"IntraopRecon.{role}"
+
+
+def _references(volume, role: str) -> list[Any]:
+    return [volume.GetNthNodeReference(_reference(role), n) for n in range(volume.GetNumberOfNodeReferences(_reference(role)))]
 
 
 def showPreview(scene, array: np.ndarray, grid: VoxelGrid, name: str, previewNode=None):
@@ -100,9 +199,10 @@ def _volumeNode(scene, array: np.ndarray, grid: VoxelGrid, name: str, previewNod
     return previewNode
 
 
-def _coverageNode(scene, result: Result, name: str):
+def _coverageNode(scene, result: ResultSource, name: str):
     """Add the coverage so that, laid over the volume, it paints what is unknown in one color and leaves the rest free."""
-    node = Nodes.volumeNodeFromArray(scene, result.coverage, result.grid, name)
+    values = result.coverage
+    node = Nodes.volumeNodeFromArray(scene, values, result.grid, name)
     colors = scene.AddNewNodeByClass("vtkMRMLColorTableNode", f"{name} colors")
     colors.SetTypeToUser()
     colors.SetNumberOfColors(2)
@@ -114,7 +214,7 @@ def _coverageNode(scene, result: Result, name: str):
     Nodes.setWindow(node, 0.0, 2 * UNKNOWN_COVERAGE)
     display.SetApplyThreshold(True)
     display.AutoThresholdOff()
-    display.SetThreshold(float(min(0.0, result.coverage.min())), UNKNOWN_COVERAGE)
+    display.SetThreshold(float(min(0.0, values.min())), UNKNOWN_COVERAGE)
     display.SetInterpolate(False)
     return node
 
@@ -140,12 +240,6 @@ def _styleBone(bone, segmentation) -> None:
 def _volumeRendering(scene, volume, threshold: float):
     """Add a volume rendering display in which bone is what exceeds the threshold."""
     propertyNode = scene.AddNewNodeByClass("vtkMRMLVolumePropertyNode", f"{volume.GetName()} bone preset")
-    opacity = vtk.vtkPiecewiseFunction()
-    for share, value in ((0.0, 0.0), (0.7, 0.0), (1.0, 0.25), (1.5, 0.8), (4.0, 0.95)):
-        opacity.AddPoint(share * threshold, value)
-    color = vtk.vtkColorTransferFunction()
-    for share, rgb in ((0.0, (0.25, 0.12, 0.08)), (0.8, (0.62, 0.38, 0.26)), (1.1, (0.86, 0.74, 0.58)), (1.8, (0.97, 0.94, 0.87))):
-        color.AddRGBPoint(share * threshold, *rgb)
     gradient = vtk.vtkPiecewiseFunction()
     gradient.AddPoint(0.0, 1.0)
     prop = propertyNode.GetVolumeProperty()
@@ -154,11 +248,21 @@ def _volumeRendering(scene, volume, threshold: float):
     prop.SetAmbient(0.2)
     prop.SetDiffuse(0.85)
     prop.SetSpecular(0.15)
-    propertyNode.SetScalarOpacity(opacity)
-    propertyNode.SetColor(color)
     propertyNode.SetGradientOpacity(gradient)
+    _setOpacity(propertyNode, threshold)
     display = scene.AddNewNodeByClass("vtkMRMLGPURayCastVolumeRenderingDisplayNode")
     display.SetAndObserveVolumePropertyNodeID(propertyNode.GetID())
     display.SetVisibility(False)
     volume.AddAndObserveDisplayNodeID(display.GetID())
     return display
+
+
+def _setOpacity(propertyNode, threshold: float) -> None:
+    opacity = vtk.vtkPiecewiseFunction()
+    for share, value in ((0.0, 0.0), (0.7, 0.0), (1.0, 0.25), (1.5, 0.8), (4.0, 0.95)):
+        opacity.AddPoint(share * threshold, value)
+    color = vtk.vtkColorTransferFunction()
+    for share, rgb in ((0.0, (0.25, 0.12, 0.08)), (0.8, (0.62, 0.38, 0.26)), (1.1, (0.86, 0.74, 0.58)), (1.8, (0.97, 0.94, 0.87))):
+        color.AddRGBPoint(share * threshold, *rgb)
+    propertyNode.SetScalarOpacity(opacity)
+    propertyNode.SetColor(color)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from vtk.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray
 
 from SparseAnatomyLib.geometry import XrayView
 from SparseAnatomyLib.host import Folders, Nodes
+from SparseAnatomyLib.host.WorkerLogic import Adding
 
 from .ResultFolder import ResultXray
 
@@ -36,26 +38,34 @@ class XrayNodes:
     sources: Any
 
 
-def addXrays(scene, xrays: list[ResultXray], parentFolder: int) -> XrayNodes:
-    """Add the nodes of X-rays, in folders of their own under `parentFolder`; planes, frusta and sources are hidden at first."""
-    folders = {name: Folders.folderItem(scene, name, parentFolder) for name in ("X-ray images", "X-ray planes", "X-ray frusta")}
-    names = [displayName(xray.name) for xray in xrays]
-    images, planes, frusta = [], [], []
-    for xray, name in zip(xrays, names, strict=True):
-        lowest, highest = displayRange(xray)
-        image = Nodes.imageNodeFromView(scene, xray.attenuation, xray.geometry, name)
-        Nodes.setWindow(image, lowest, highest)
-        images.append(image)
-        planes.append(_planeNode(scene, xray, f"{name} plane"))
-        frusta.append(_frustumNode(scene, xray.geometry, f"{name} frustum"))
-    for folder, nodes in zip(folders.values(), (images, planes, frusta), strict=True):
-        for node in nodes:
-            Folders.moveToFolder(scene, node, folder)
-    sources = _sourcesNode(scene, [xray.geometry for xray in xrays], names)
-    Folders.moveToFolder(scene, sources, parentFolder)
-    nodes = XrayNodes(images, planes, frusta, sources)
-    setVisible(nodes, False)
-    return nodes
+def addingXrays(scene, xrays: Sequence[ResultXray], parentFolder: int, added: Folders.Added) -> Adding:
+    """Add the nodes of X-rays, one at a step, in folders of their own; planes, frusta and sources are hidden at first.
+
+    Args:
+        scene: vtkMRMLScene.
+        xrays: Each is read when its turn comes.
+        parentFolder: Subject hierarchy item.
+        added: What is taken back if it does not get to the end.
+
+    Returns:
+        A generator that returns the XrayNodes.
+    """
+    folders = [Folders.folderItem(scene, name, parentFolder) for name in ("X-ray images", "X-ray planes", "X-ray frusta")]
+    nodes: tuple[list, list, list] = ([], [], [])
+    names, views = [], []
+    for xray in xrays:
+        names.append(displayName(xray.name))
+        views.append(xray.geometry)
+        for kind, (make, folder) in enumerate(zip((_imageNode, _planeNode, _frustumNode), folders, strict=True)):
+            with added.step():
+                node = make(scene, xray, names[-1])
+                Folders.moveToFolder(scene, node, folder)
+                nodes[kind].append(node)
+        yield
+    with added.step():
+        sources = _sourcesNode(scene, views, names)
+        Folders.moveToFolder(scene, sources, parentFolder)
+    return XrayNodes(*nodes, sources)
 
 
 def setVisible(nodes: XrayNodes, visible: bool) -> None:
@@ -107,9 +117,18 @@ def _strips(rows: int, columns: int, mirrored: bool) -> vtk.vtkCellArray:
     return cells
 
 
+def _imageNode(scene, xray: ResultXray, name: str):
+    """Add a picture as a volume of one slice."""
+    node = Nodes.imageNodeFromView(scene, xray.attenuation, xray.geometry, name)
+    Nodes.setWindow(node, *displayRange(xray))
+    return node
+
+
 def _planeNode(scene, xray: ResultXray, name: str):
-    node = Nodes.modelNodeFromPolyData(scene, planePolyData(xray), name)
+    """Add a picture as a surface that is seen from the source's side only, hidden."""
+    node = Nodes.modelNodeFromPolyData(scene, planePolyData(xray), f"{name} plane")
     display = node.GetDisplayNode()
+    display.SetVisibility(False)
     display.SetActiveScalarName("X-ray")
     display.SetScalarVisibility(True)
     display.SetScalarRangeFlag(display.UseDirectMapping)
@@ -119,7 +138,9 @@ def _planeNode(scene, xray: ResultXray, name: str):
     return node
 
 
-def _frustumNode(scene, view: XrayView, name: str):
+def _frustumNode(scene, xray: ResultXray, name: str):
+    """Add the lines from a source to the corners of its detector, hidden."""
+    view = xray.geometry
     columns, rows = view.size_px
     corners = view.pixel_lps_mm(np.array([[0, 0], [columns, 0], [columns, rows], [0, rows]]) - 0.5)
     lines = [(0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 3), (3, 4), (4, 1)]
@@ -129,8 +150,9 @@ def _frustumNode(scene, view: XrayView, name: str):
     for line in lines:
         cells.InsertNextCell(2, line)
     polyData.SetLines(cells)
-    node = Nodes.modelNodeFromPolyData(scene, polyData, name)
+    node = Nodes.modelNodeFromPolyData(scene, polyData, f"{name} frustum")
     display = node.GetDisplayNode()
+    display.SetVisibility(False)
     display.SetColor(*FRUSTUM_COLOR)
     display.SetOpacity(0.35)
     display.SetLighting(False)
@@ -141,6 +163,7 @@ def _frustumNode(scene, view: XrayView, name: str):
 def _sourcesNode(scene, views: list[XrayView], names: list[str]):
     node = Nodes.pointsNodeFromArray(scene, np.array([view.source_lps_mm for view in views]).reshape(-1, 3), names, "X-ray sources")
     display = node.GetDisplayNode()
+    display.SetVisibility(False)
     display.SetSelectedColor(*FRUSTUM_COLOR)
     display.SetColor(*FRUSTUM_COLOR)
     display.SetUseGlyphScale(False)

@@ -6,19 +6,21 @@ import sys
 from itertools import count
 from pathlib import Path
 
-from IntraopReconLib.worker.preparation import calibrate, describe, import_poses, names
+from IntraopReconLib.worker.preparation import calibrate, describe, import_poses, names, standardize
+from IntraopReconLib.worker.results import RESULTS
 from SparseAnatomyLib.worker import Job, serve
 
-PREPARATION = {"describe": describe, "calibrate": calibrate, "import_poses": import_poses}
+PREPARATION = {"describe": describe, "calibrate": calibrate, "import_poses": import_poses, "standardize": standardize}
 
 
 def reconstruct(job: Job) -> dict[str, Path]:
     """Reconstruct the case folder `case` into the folder `out` with the settings `config` (see `ReconstructionConfig.to_json`).
 
-    `skipped` holds the names of X-rays that are left out.
+    `skipped` holds the names of X-rays that are left out; in the folder `scene`, where one is named, the result is laid ready for the scene.
     """
     from IntraopReconLib.core.config_check import config_from_json
     from IntraopReconLib.core.pipeline import job_folder, reconstruct_case
+    from IntraopReconLib.core.scene_files import write_scene_files
     from SparseAnatomyLib.provenance import result_warnings
     from SparseAnatomyLib.volumes import write_volume
 
@@ -30,13 +32,16 @@ def reconstruct(job: Job) -> dict[str, Path]:
         job.report(fraction, message)
         if preview is not None:
             path = job_folder(out) / f"preview_{next(numbers):03d}.nrrd"  # a new name each: the host may still read the last one
-            write_volume(path, *preview)
+            write_volume(path, *preview, compressed=False)
             job.preview(path)
 
     paths = reconstruct_case(case, out, config_from_json(job.payload.get("config", {})), report, names(job, "skipped"))
     for warning in result_warnings(paths):
         job.warn(warning)
-    return paths
+    if not job.payload.get("scene"):
+        return paths
+    job.report(1.0, "Loading the result")
+    return {**paths, **write_scene_files(out, Path(job.text("scene")))}
 
 
 def warmup(job: Job) -> dict[str, Path]:
@@ -56,4 +61,4 @@ def ping(job: Job) -> dict[str, Path]:
 
 
 if __name__ == "__main__":
-    sys.exit(serve({**PREPARATION, "reconstruct": reconstruct, "warmup": warmup, "ping": ping}))
+    sys.exit(serve({**PREPARATION, **RESULTS, "reconstruct": reconstruct, "warmup": warmup, "ping": ping}))

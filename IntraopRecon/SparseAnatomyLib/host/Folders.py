@@ -26,6 +26,12 @@ def moveToFolder(scene, node, folder: int) -> None:
         hierarchy.CreateItem(folder, node)
 
 
+def parentItem(scene, node) -> int:
+    """Return the item of the folder that a data node is in."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    return hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node))
+
+
 def removeItem(scene, item: int) -> None:
     """Remove a folder; data nodes that are in it stay in the scene."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)

@@ -19,7 +19,7 @@ from SparseAnatomyLib.geometry import XrayView
 from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.mesh import TriangleMesh
 
-_BINARY_LABELMAP = "Binary labelmap"
+BINARY_LABELMAP, CLOSED_SURFACE = "Binary labelmap", "Closed surface"
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,20 +91,25 @@ def setWindow(node, lowest: float, highest: float) -> None:
 # Meshes
 
 
-def polyDataFromMesh(mesh: TriangleMesh) -> vtk.vtkPolyData:
-    """Return a mesh as poly data in LPS, with point normals."""
+def polyDataFromMesh(mesh: TriangleMesh, normals: np.ndarray | None = None) -> vtk.vtkPolyData:
+    """Return a mesh as poly data in LPS, with point normals [n, 3], computed if None."""
     polyData = vtk.vtkPolyData()
     polyData.SetPoints(vtkPoints(mesh.points_lps_mm))
     cells = vtk.vtkCellArray()
     offsets = np.arange(len(mesh.triangles) + 1, dtype=np.int64) * 3
     cells.SetData(numpy_to_vtkIdTypeArray(offsets, deep=True), numpy_to_vtkIdTypeArray(mesh.triangles.ravel(), deep=True))
     polyData.SetPolys(cells)
-    normals = vtk.vtkPolyDataNormals()
-    normals.SetInputData(polyData)
-    normals.SplittingOff()
-    normals.ConsistencyOff()
-    normals.Update()
-    return normals.GetOutput()
+    if normals is not None:
+        array = numpy_to_vtk(np.ascontiguousarray(normals, np.float32), deep=True)
+        array.SetName("Normals")
+        polyData.GetPointData().SetNormals(array)
+        return polyData
+    computed = vtk.vtkPolyDataNormals()
+    computed.SetInputData(polyData)
+    computed.SplittingOff()
+    computed.ConsistencyOff()
+    computed.Update()
+    return computed.GetOutput()
 
 
 def modelNodeFromPolyData(scene, polyDataLps: vtk.vtkPolyData, name: str):
@@ -132,25 +137,33 @@ def meshFromModelNode(node) -> TriangleMesh:
 # Segmentations
 
 
-def segmentationNodeFromMesh(scene, mesh: TriangleMesh, referenceVolumeNode, name: str, segmentName: str):
-    """Add a segmentation of one segment: the voxels of the reference volume inside the mesh, and their closed surface.
-
-    The voxels are what is saved and edited. A mesh without triangles gives an empty segment.
-    """
+def segmentationNodeFromLabels(scene, referenceVolumeNode, name: str, segmentName: str):
+    """Add a segmentation of one empty segment on the voxels of a volume; `setSegment` fills it."""
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(referenceVolumeNode)
     segmentation = node.GetSegmentation()
-    segmentation.SetSourceRepresentationName(_BINARY_LABELMAP)
+    segmentation.SetSourceRepresentationName(BINARY_LABELMAP)
     segment = slicer.vtkSegment()
     segment.SetName(segmentName)
-    if len(mesh.triangles):
-        segment.AddRepresentation(_BINARY_LABELMAP, _labelmapFromMesh(mesh, referenceVolumeNode))
-    else:
-        segment.AddRepresentation(_BINARY_LABELMAP, slicer.vtkOrientedImageData())
+    segment.AddRepresentation(BINARY_LABELMAP, slicer.vtkOrientedImageData())
     segmentation.AddSegment(segment)
-    node.CreateClosedSurfaceRepresentation()
     return node
+
+
+def setSegment(node, labels: np.ndarray, grid: VoxelGrid, model) -> None:
+    """Give the first segment its voxels [k, j, i], which are what is saved and edited, and a model's surface as its closed surface.
+
+    Slicer would take half a second to compute the surface from the voxels.
+    """
+    surface = vtk.vtkPolyData()
+    surface.SetPoints(model.GetPolyData().GetPoints())
+    surface.SetPolys(model.GetPolyData().GetPolys())
+    segment = node.GetSegmentation().GetNthSegment(0)
+    wasModifying = node.StartModify()
+    segment.AddRepresentation(BINARY_LABELMAP, labelmapFromArray(labels, grid))
+    segment.AddRepresentation(CLOSED_SURFACE, surface)
+    node.EndModify(wasModifying)
 
 
 def labelmapFromArray(labels: np.ndarray, grid: VoxelGrid):
@@ -364,27 +377,6 @@ def _meshFromRas(polyData: vtk.vtkPolyData | None, worldFromPolyData: np.ndarray
     if np.linalg.det(lpsFromPolyData[:3, :3]) < 0:
         triangles = triangles[:, ::-1]
     return TriangleMesh(points.astype(np.float32), np.ascontiguousarray(triangles))
-
-
-def _labelmapFromMesh(mesh: TriangleMesh, volumeNode):
-    """Return the voxels of the volume whose centers lie inside the mesh, as vtkOrientedImageData."""
-    rasFromIjk = vtk.vtkMatrix4x4()
-    volumeNode.GetIJKToRASMatrix(rasFromIjk)
-    size = volumeNode.GetImageData().GetDimensions()
-    ijkFromLps = np.linalg.inv(LPS_FROM_RAS @ _arrayFromMatrix(rasFromIjk))
-    stencil = vtk.vtkPolyDataToImageStencil()
-    stencil.SetInputData(_transformedPolyData(polyDataFromMesh(mesh), ijkFromLps))
-    stencil.SetOutputWholeExtent(0, size[0] - 1, 0, size[1] - 1, 0, size[2] - 1)
-    toImage = vtk.vtkImageStencilToImage()
-    toImage.SetInputConnection(stencil.GetOutputPort())
-    toImage.SetInsideValue(1)
-    toImage.SetOutsideValue(0)
-    toImage.SetOutputScalarTypeToUnsignedChar()
-    toImage.Update()
-    labelmap = slicer.vtkOrientedImageData()
-    labelmap.DeepCopy(toImage.GetOutput())
-    labelmap.SetImageToWorldMatrix(rasFromIjk)
-    return labelmap
 
 
 def _matrixFromArray(array: np.ndarray) -> vtk.vtkMatrix4x4:

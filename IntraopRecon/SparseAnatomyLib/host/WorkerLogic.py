@@ -52,11 +52,13 @@ class Errand:
         done: Called with the files by their role.
         failed: Called with what is wrong.
         progressed: Called with fraction and message.
+        warned: Called with a sentence for the user.
     """
 
     done: Callable[[dict[str, str]], None]
     failed: Callable[[SparseAnatomyError], None]
     progressed: Callable[[float, str], None] = lambda fraction, message: None
+    warned: Callable[[str], None] = lambda message: None
 
 
 class WorkerLogic:
@@ -191,6 +193,8 @@ class WorkerLogic:
         match event["event"]:
             case "progress":
                 self._errands[event["id"]].progressed(event["fraction"], event["message"])
+            case "warning":
+                self._errands[event["id"]].warned(event["message"])
             case "result":
                 self._errands.pop(event["id"]).done(event["paths"])
             case "failure":
@@ -218,6 +222,7 @@ class WorkerLogic:
     def _takeSteps(self) -> None:
         until = time.perf_counter() + STEPS_S
         try:
+            next(self._adding)
             while time.perf_counter() < until:
                 next(self._adding)
         except StopIteration as done:

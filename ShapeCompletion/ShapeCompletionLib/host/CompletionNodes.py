@@ -23,7 +23,6 @@ PLANE_COLOR = (0.45, 0.80, 1.0)
 CONFIDENCE_COLORS = ((0.0, (0.36, 0.11, 0.42)), (0.35, (0.76, 0.24, 0.40)), (0.65, (0.94, 0.58, 0.36)), (1.0, (0.97, 0.93, 0.82)))
 """From unsure to sure: ever lighter, so that it reads in grey and with any color vision; what is sure looks like bone."""
 _COLORS = 256
-_BINARY_LABELMAP, _CLOSED_SURFACE = "Binary labelmap", "Closed surface"
 _SOURCE, _SEGMENT = "ShapeCompletion.Source", "ShapeCompletion.Segment"  # on the output segmentation: what it was made from
 _REPORT = "ShapeCompletion.Report"  # what report.json says
 _MODEL, _PROBABILITY, _NEXT = "ShapeCompletion.Model", "ShapeCompletion.Probability", "ShapeCompletion.NextSlice"
@@ -169,14 +168,14 @@ def _newSegmentation(scene, source, segmentId: str, name: str):
     node.CreateDefaultDisplayNodes()
     node.SetNodeReferenceID(_SOURCE, source.GetID())
     node.SetAttribute(_SEGMENT, segmentId)
-    node.GetSegmentation().SetSourceRepresentationName(_BINARY_LABELMAP)
+    node.GetSegmentation().SetSourceRepresentationName(Nodes.BINARY_LABELMAP)
     segment = slicer.vtkSegment()
     segment.SetName(source.GetSegmentation().GetSegment(segmentId).GetName())
     segment.SetColor(*OUTLINE_COLOR)
-    segment.AddRepresentation(_BINARY_LABELMAP, slicer.vtkOrientedImageData())
+    segment.AddRepresentation(Nodes.BINARY_LABELMAP, slicer.vtkOrientedImageData())
     node.GetSegmentation().AddSegment(segment)
     display = node.GetDisplayNode()
-    display.SetPreferredDisplayRepresentationName2D(_CLOSED_SURFACE)
+    display.SetPreferredDisplayRepresentationName2D(Nodes.CLOSED_SURFACE)
     display.SetVisibility3D(False)  # the model shows the same, with its confidence
     display.SetVisibility2DFill(False)
     display.SetSliceIntersectionThickness(2)
@@ -186,14 +185,7 @@ def _newSegmentation(scene, source, segmentId: str, name: str):
 def _showSegment(node, shape: CompletedShape, probability, model) -> None:
     """Give the output its voxels, and the model's points as its closed surface."""
     node.SetReferenceImageGeometryParameterFromVolumeNode(probability)
-    segment = node.GetSegmentation().GetNthSegment(0)
-    surface = model.GetPolyData().NewInstance()
-    surface.SetPoints(model.GetPolyData().GetPoints())
-    surface.SetPolys(model.GetPolyData().GetPolys())
-    wasModifying = node.StartModify()
-    segment.AddRepresentation(_BINARY_LABELMAP, Nodes.labelmapFromArray(shape.labels, shape.grid))
-    segment.AddRepresentation(_CLOSED_SURFACE, surface)
-    node.EndModify(wasModifying)
+    Nodes.setSegment(node, shape.labels, shape.grid, model)
 
 
 def _showProbability(scene, output, shape: CompletedShape):
