@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from PySide6.QtCore import QEventLoop, QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
-from PySide6.QtGui import QDragEnterEvent, QDropEvent
+from PySide6.QtCore import QEvent, QEventLoop, QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
+from PySide6.QtGui import QDragEnterEvent, QDropEvent, QMouseEvent, QWheelEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import (
     QAbstractButton,
@@ -135,6 +135,39 @@ def drop(widget: Any, paths: list[Any]) -> None:
         event.setAccepted(False)
         if not cpp.acceptDrops() or not QApplication.sendEvent(cpp, event) or not event.isAccepted():
             raise OutOfReach(f"{cpp.objectName()} takes no files")
+    QApplication.processEvents()
+
+
+def click_at(widget: Any, x: float, y: float, right: bool = False, double: bool = False) -> None:
+    """Click on a place of a widget, such as a picture."""
+    cpp, button = _reach(widget), Qt.MouseButton.RightButton if right else _LEFT
+    QTest.mouseClick(cpp, button, Qt.KeyboardModifier.NoModifier, QPointF(x, y).toPoint())
+    if double:
+        QTest.mouseDClick(cpp, button, Qt.KeyboardModifier.NoModifier, QPointF(x, y).toPoint())
+    QApplication.processEvents()
+
+
+def drag(widget: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Press the left button at one place of a widget, move the mouse to another in two moves, and let go."""
+    cpp, (first, last) = _reach(widget), (QPointF(*start), QPointF(*end))
+    none = Qt.KeyboardModifier.NoModifier
+    QTest.mousePress(cpp, _LEFT, none, first.toPoint())
+    for place in ((first + last) / 2, last):
+        moved = QMouseEvent(QEvent.Type.MouseMove, place, cpp.mapToGlobal(place), Qt.MouseButton.NoButton, _LEFT, none)
+        QApplication.sendEvent(cpp, moved)
+    QTest.mouseRelease(cpp, _LEFT, none, last.toPoint())
+    QApplication.processEvents()
+
+
+def turn_wheel(widget: Any, x: float, y: float, steps: int) -> None:
+    """Move the mouse to a place of a widget and turn the wheel, away from the user where positive."""
+    cpp, place = _reach(widget), QPointF(x, y)
+    none, no_button = Qt.KeyboardModifier.NoModifier, Qt.MouseButton.NoButton
+    QApplication.sendEvent(cpp, QMouseEvent(QEvent.Type.MouseMove, place, cpp.mapToGlobal(place), no_button, no_button, none))
+    for _ in range(abs(steps)):
+        angle = QPoint(0, 120 if steps > 0 else -120)
+        wheel = QWheelEvent(place, cpp.mapToGlobal(place), QPoint(), angle, no_button, none, Qt.ScrollPhase.NoScrollPhase, False)
+        QApplication.sendEvent(cpp, wheel)
     QApplication.processEvents()
 
 

@@ -113,6 +113,41 @@ def recon_steps(running, camera: Camera, folder: Path) -> None:
     os.chdir(REPOSITORY)
 
 
+def preparation_steps(running, camera: Camera, folder: Path) -> None:
+    """Go through the first steps of IntraopRecon's panel, on X-rays that show the beads of a jig."""
+    import slicer
+    from Testing.host.hands import click, click_at, select_cell, wait_until, write
+
+    name = "IntraopRecon"
+    slicer.util.selectModule(name)
+    panel = running.widget(name)
+    ui, preparation = panel.ui, panel.logic.preparation
+    camera.take(f"{name}-xrays-1-empty")
+    case = folder / "lumbar spine"
+    shutil.copytree(
+        REPOSITORY / "Resources" / "SampleCase" / "lumbar-beads", case, ignore=shutil.ignore_patterns("poses.json", "calibration")
+    )
+    os.chdir(folder)  # the picture then shows a short path
+    write(ui.caseFolderPath, case.name)
+    wait_until(lambda: panel.panel.prepared is not None, RUN_S)
+    wait_until(lambda: not ui.viewsTable.item(ui.viewsTable.rowCount - 1, 0).icon().isNull(), RUN_S)
+    camera.take(f"{name}-xrays-2-read")
+    click(ui.calibrationButton)
+    camera.take(f"{name}-calibration-1-jig")
+    click(ui.calibrateButton)
+    wait_until(lambda: not preparation.isRunning, RUN_S)
+    select_cell(ui.residualsTable, 3)
+    camera.take(f"{name}-calibration-2-found")
+    bead = panel.panel.current.beads[2]
+    click_at(ui.beadsPicture, *panel.sections[1].placeOnPicture(bead.column, bead.row), right=True)
+    camera.take(f"{name}-calibration-3-edited")
+    click(ui.resetBeadsButton)
+    click(ui.xraysButton)
+    select_cell(ui.viewsTable, 1, on_check_box=True)
+    camera.take(f"{name}-xrays-3-posed")
+    os.chdir(REPOSITORY)
+
+
 def shape_steps(running, camera: Camera) -> None:
     """Go through ShapeCompletion's panel."""
     import SampleData

@@ -10,12 +10,7 @@ import numpy as np
 import pytest
 import slicer
 from bead_case import READ_S, VIEWS, bead_case, open_step, read_case
-from PySide6.QtCore import QPoint, QPointF, Qt
-from PySide6.QtGui import QWheelEvent
-from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication
-from Testing.host.hands import OutOfReach, choose, click, select_cell, wait_until, watch_blocks, write
-from Testing.host.values import unwrap
+from Testing.host.hands import OutOfReach, choose, click, click_at, drag, select_cell, turn_wheel, wait_until, watch_blocks, write
 
 from IntraopReconLib.core.calibrate_case import calibrate_case
 from IntraopReconLib.core.calibration.fiducials import read_fiducials
@@ -25,7 +20,6 @@ from SparseAnatomyLib.host.SceneFiles import loadScene, saveScene
 
 NAME = "IntraopRecon"
 SOLVE_S = 120
-ASK = Qt.KeyboardModifier.NoModifier
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +52,9 @@ def is_idle(panel) -> bool:
     return not panel.logic.preparation.isRunning
 
 
-def on_picture(panel, column: float, row: float) -> QPoint:
+def on_picture(panel, column: float, row: float) -> tuple[float, float]:
     """Return where a place of the X-ray is on the picture."""
-    return QPointF(*panel.sections[1]._picture.pointOnLabel(column, row)).toPoint()
+    return panel.sections[1]._picture.pointOnLabel(column, row)
 
 
 def column_of(table, column: int) -> list[str]:
@@ -80,6 +74,7 @@ def solve(panel) -> None:
 
 def test_nothing_can_be_done_without_xrays(panel):
     open_step(panel.ui.calibrationButton)
+    open_step(panel.ui.otherPosesButton)
     for button in (panel.ui.calibrateButton, panel.ui.loadPosesButton, panel.ui.resetBeadsButton):
         with pytest.raises(OutOfReach, match="Read the X-rays in step 1 first"):
             click(button)
@@ -141,24 +136,21 @@ def test_beads_are_moved_added_and_removed_by_the_mouse(panel, solved, tmp_path)
     select_cell(panel.ui.residualsTable, 2)
     view = panel.panel.current
     assert view.name == "xrays/view_002.dcm"
-    picture = unwrap(panel.ui.beadsPicture)
+    picture = panel.ui.beadsPicture
     found = [bead for bead in view.beads if bead.origin == "detected"]
     with pytest.raises(OutOfReach, match="not edited"):
         click(panel.ui.resetBeadsButton)
     # remove one
-    QTest.mouseClick(picture, Qt.MouseButton.RightButton, ASK, on_picture(panel, found[0].column, found[0].row))
+    click_at(picture, *on_picture(panel, found[0].column, found[0].row), right=True)
     assert len(json.loads(panel.parameters.settings.editedBeads)[view.name]) == len(found) - 1
     # move another by some pixels
-    start = on_picture(panel, found[1].column, found[1].row)
-    QTest.mousePress(picture, Qt.MouseButton.LeftButton, ASK, start)
-    QTest.mouseMove(picture, start + QPoint(3, 2))
-    QTest.mouseMove(picture, start + QPoint(12, 9))
-    QTest.mouseRelease(picture, Qt.MouseButton.LeftButton, ASK, start + QPoint(12, 9))
+    x, y = on_picture(panel, found[1].column, found[1].row)
+    drag(picture, (x, y), (x + 12, y + 9))
     scale = panel.sections[1]._picture._scale()
     moved = json.loads(panel.parameters.settings.editedBeads)[view.name][0]
     np.testing.assert_allclose(moved[:2], [found[1].column + 12 / scale, found[1].row + 9 / scale], atol=1.5 / scale)
     # add one where the first was
-    QTest.mouseDClick(picture, Qt.MouseButton.LeftButton, ASK, on_picture(panel, found[0].column, found[0].row))
+    click_at(picture, *on_picture(panel, found[0].column, found[0].row), double=True)
     placed = json.loads(panel.parameters.settings.editedBeads)[view.name]
     assert len(placed) == len(found)
     np.testing.assert_allclose(placed[-1][:2], [found[0].column, found[0].row], atol=1.0)
@@ -177,18 +169,17 @@ def test_beads_are_moved_added_and_removed_by_the_mouse(panel, solved, tmp_path)
 
 def test_the_wheel_magnifies_what_is_under_the_mouse(panel, solved):
     open_case(panel, solved)
-    picture, view = unwrap(panel.ui.beadsPicture), panel.sections[1]._picture
+    picture, view = panel.ui.beadsPicture, panel.sections[1]._picture
     bead = panel.panel.current.beads[0]
-    place = on_picture(panel, bead.column, bead.row)
-    QTest.mouseMove(picture, place)
-    QApplication.processEvents()
-    for _ in range(6):
-        wheel = QWheelEvent(
-            QPointF(place), QPointF(place), QPoint(), QPoint(0, 120), Qt.MouseButton.NoButton, ASK, Qt.ScrollPhase.NoScrollPhase, False
-        )
-        QApplication.sendEvent(picture, wheel)
+    x, y = (round(value) for value in on_picture(panel, bead.column, bead.row))
+    before = view._imagePoint(x, y)
+    turn_wheel(picture, x, y, 6)
     assert view._zoom > 3
-    assert (on_picture(panel, bead.column, bead.row) - place).manhattanLength() < 40  # as far as the picture's edge lets it
+    np.testing.assert_allclose(view._imagePoint(x, y), before, atol=1e-6)
+    drag(picture, (10, 10), (40, 30))  # the picture itself, where no bead is
+    np.testing.assert_allclose(view._imagePoint(x + 30, y + 20), before, atol=1e-6)
+    turn_wheel(picture, x, y, -9)
+    assert view._zoom == 1.0
     assert panel.parameters.settings.editedBeads == ""
 
 
@@ -196,6 +187,7 @@ def test_poses_are_loaded_from_a_file(panel, running, solved, beads, tmp_path):
     case = shutil.copytree(beads, tmp_path / "knee")
     export_from_case(solved, tmp_path / "poses.txt", "matrices")
     open_case(panel, case)
+    open_step(panel.ui.otherPosesButton)
     with pytest.raises(OutOfReach, match="Choose the pose file first"):
         click(panel.ui.loadPosesButton)
     write(panel.ui.poseFilePath, str(tmp_path / "fiction.txt"))
@@ -228,11 +220,11 @@ def test_cancel_leaves_the_case_as_it_was(panel, beads, tmp_path):
 def test_a_saved_scene_restores_the_step(panel, running, solved, tmp_path):
     open_case(panel, solved)
     write(panel.ui.jigFilePath, "jig.mrk.json")
+    open_step(panel.ui.otherPosesButton)
     choose(panel.ui.poseUnitComboBox, "cm")
     select_cell(panel.ui.residualsTable, 1)
     first = panel.panel.current.beads[0]
-    picture = unwrap(panel.ui.beadsPicture)
-    QTest.mouseClick(picture, Qt.MouseButton.RightButton, ASK, on_picture(panel, first.column, first.row))
+    click_at(panel.ui.beadsPicture, *on_picture(panel, first.column, first.row), right=True)
     edited = panel.parameters.settings.editedBeads
     assert edited
     saveScene(running.scene, tmp_path / "scene.mrb")

@@ -102,6 +102,10 @@ class CalibrationSection:
         isTheirs = edits.isEdited(view) or view.isByHand
         self._usable.allow(self.ui.resetBeadsButton, "" if isTheirs else _("The beads of this X-ray were not edited."))
 
+    def placeOnPicture(self, column: float, row: float) -> tuple[float, float]:
+        """Return where a place of the X-ray is on its picture, in pixels of the widget."""
+        return self._picture.pointOnLabel(column, row)
+
     # Editing beads
 
     def _edit(self, change: Any) -> None:
