@@ -49,6 +49,7 @@ class TrustSettings:
         view_px: Photographs are told at about this many rows.
         metal_cm2: Larger pieces of metal, at the detector, are a prosthesis, a plate or lead; a screw is smaller.
         metal_step: Fall of the attenuation from the rim of a piece to three blocks beyond; bone reaches 0.4.
+        metal_at_border: Share of a piece's outline that may lie at the border of the field; beyond it, it is a collimator or thick tissue.
         metal_below: A piece is what is denser than the densest of the picture less this.
         metal_block_mm: Metal is sought on blocks of pixels of this edge.
         least_background: Attenuation behind the bones, median over the object: simulated bone-enhanced images have 0.6 or less, a hand or a
@@ -72,6 +73,7 @@ class TrustSettings:
     view_px: int = 256
     metal_cm2: float = 10.0
     metal_step: float = 0.5
+    metal_at_border: float = 0.3
     metal_below: tuple[float, ...] = (0.25, 0.5, 0.8)
     metal_block_mm: float = 1.5
     least_background: float = 0.9

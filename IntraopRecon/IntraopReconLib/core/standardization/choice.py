@@ -90,9 +90,10 @@ def choose(config: StandardizationConfig) -> Chosen:
     if config.method == "classical":
         return Chosen(classical)
     try:
-        from .network import NetworkStandardizer  # imports torch
+        weights = resource(WEIGHTS)  # without them, torch is not needed
+        from .network import NetworkStandardizer
 
-        network = NetworkStandardizer.load(resource(WEIGHTS))
+        network = NetworkStandardizer.load(weights)
     except ImportError:
         error = InputError("The network for standardization cannot be loaded: PyTorch is not installed.", "Install PyTorch.")
     except InputError as caught:

@@ -32,7 +32,7 @@ def view_tiles(view: StandardizedView) -> list[NDArray[np.uint8]]:
     tiles = [
         _gray((before - low) / max(high - low, 1e-6)),
         _gray((bone - (low if view.used == "original" else 0)) / max(highest - (low if view.used == "original" else 0), 1e-6)),
-        _gray((view.difference - min(low, 0)) / max(high - low, 1e-6)),
+        _gray((view.difference - low) / max(high - low, 1e-6)),
         _warm(view.uncertainty / max(UNCERTAINTY_SHARE * highest, 1e-6)),
     ]
     return [np.where(mask[..., None], tile, np.uint8(_OUTSIDE)) for tile in tiles]

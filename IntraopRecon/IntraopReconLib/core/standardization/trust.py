@@ -248,11 +248,12 @@ def _metal(view: MeasuredView, settings: TrustSettings, classical: ClassicalSett
     if not known.any():
         return []
     highest = float(np.percentile(blocks[known], 99.7))
+    blocks, known = np.pad(blocks, 1), np.pad(known, 1)
     for below in settings.metal_below:
         labels, count = ndimage.label((blocks > highest - below) & known)
         cm2 = np.bincount(labels.ravel(), minlength=count + 1) * (edge * pixel_mm) ** 2 / 100
         for number in range(1, count + 1):
-            if cm2[number] > settings.metal_cm2 and _step(blocks, known, labels == number) > settings.metal_step:
+            if cm2[number] > settings.metal_cm2 and _is_metal(blocks, known, labels == number, settings):
                 reason = (
                     f"a piece of {cm2[number]:.0f} cm² is as dense and as sharp as metal (a prosthesis, a plate, or lead). Nothing learned "
                     "was used on it, so that nothing is made up or taken away."
@@ -261,11 +262,13 @@ def _metal(view: MeasuredView, settings: TrustSettings, classical: ClassicalSett
     return []
 
 
-def _step(blocks: np.ndarray, known: np.ndarray, piece: np.ndarray) -> float:
-    """Return by how much a piece falls off beyond its rim, within three blocks."""
-    rim = piece & ~ndimage.binary_erosion(piece)
+def _is_metal(blocks: np.ndarray, known: np.ndarray, piece: np.ndarray, settings: TrustSettings) -> bool:
+    """Whether a dense piece falls off steeply, and lies within the field: at its border, collimators and thick tissue do so too."""
+    rim, around = piece & ~ndimage.binary_erosion(piece), ndimage.binary_dilation(piece) & ~piece
+    if np.count_nonzero(around & ~known) > settings.metal_at_border * np.count_nonzero(around):
+        return False
     ring = ndimage.binary_dilation(piece, iterations=3) & ~ndimage.binary_dilation(piece, iterations=2) & known
-    return float(np.median(blocks[rim]) - np.median(blocks[ring])) if ring.any() else 0.0
+    return bool(ring.any()) and float(np.median(blocks[rim]) - np.median(blocks[ring])) > settings.metal_step
 
 
 def _bare(view: MeasuredView, settings: TrustSettings, classical: ClassicalSettings) -> list[Finding]:

@@ -43,9 +43,11 @@ class StoredFacts:
     Attributes:
         origin: How the image came about.
         bits: Bits of a stored value.
-        levels: How many different values its field holds, in a sample of it.
+        levels: How many different values its field holds, in a sample of it; for logarithmic values, whose table may join some, how many the
+            bits can hold.
         sampled: Number of pixels in that sample.
-        saturated_share, black_share: Of the field; such pixels say nothing.
+        saturated_share, black_share: Of the field; such pixels say nothing. Where no shutter is stated, black that is connected to the border
+            of the image does not count: it may be a collimator.
         air_is_known: Whether the intensity of an unattenuated pixel is stated, or an open field shows it.
         graphics: Letters and signs that were drawn on the picture, bool [row, column]; None where there are none.
     """
@@ -97,17 +99,23 @@ def stored_facts(radiograph: Radiograph, image: AttenuationImage, origin: Origin
     count = max(1, np.count_nonzero(field))
     values = intensity[field]
     sample = values[:: max(1, values.size // MOST_SAMPLES)]
-    air = image.air_intensity
+    air, black = image.air_intensity, field & (intensity <= response.black)
     return StoredFacts(
         origin=read_origin(radiograph.path) if origin is None else origin,
         bits=radiograph.bits_stored,
-        levels=int(np.unique(sample).size),
+        levels=int(np.unique(sample).size) if response.relation.value == "LIN" else 2**radiograph.bits_stored,
         sampled=int(sample.size),
         saturated_share=np.count_nonzero(values >= np.float32(response.saturation)) / count,
-        black_share=np.count_nonzero(values <= response.black) / count,
+        black_share=np.count_nonzero(_enclosed(black) if field.all() else black) / count,
         air_is_known=air.origin == "user" or air.detail.startswith("open field"),
         graphics=_graphics(intensity, field),
     )
+
+
+def _enclosed(dark: np.ndarray) -> NDArray[np.bool_]:
+    """Return the dark pixels that no dark pixels connect with the border of the image."""
+    outside = np.pad(np.zeros_like(dark), 1, constant_values=True)
+    return dark & ~ndimage.binary_propagation(outside, mask=np.pad(dark, 1) | outside)[1:-1, 1:-1]
 
 
 def _graphics(intensity: np.ndarray, field: np.ndarray) -> NDArray[np.bool_] | None:
