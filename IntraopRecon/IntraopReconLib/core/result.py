@@ -78,7 +78,10 @@ def _write_refined_poses(path: Path, case: Case, poses: Sequence[RefinedPose]) -
 
 
 def _write_views(path: Path, case: Case, reconstruction: Reconstruction) -> None:
-    """Write the X-rays with geometry and reprojection, for the scene: half precision is exact to 0.4 % of a grey level of 8 bits."""
+    """Write the X-rays with geometry and reprojection, for the scene, and what they were before they were standardized.
+
+    Half precision is exact to 0.4 % of a grey level of 8 bits.
+    """
     arrays: dict[str, np.ndarray] = {"name": np.array([view.name for view in case.views])}
     for attribute in ("source_lps_mm", "detector_origin_lps_mm", "column_step_lps_mm", "row_step_lps_mm", "size_px"):
         arrays[attribute] = np.array([getattr(placed.geometry, attribute) for placed in reconstruction.poses or case.views])
@@ -86,4 +89,6 @@ def _write_views(path: Path, case: Case, reconstruction: Reconstruction) -> None
         arrays[f"attenuation_{index:03d}"] = view.attenuation.astype(np.float16)
         arrays[f"reprojection_{index:03d}"] = reprojection.astype(np.float16)
         arrays[f"mask_{index:03d}"] = view.mask
+    for index, standardized in enumerate(case.standardization.views if case.standardization is not None else []):
+        arrays[f"original_{index:03d}"] = standardized.original.attenuation.astype(np.float16)
     np.savez_compressed(path, **arrays)

@@ -43,11 +43,11 @@ class StoredFacts:
     Attributes:
         origin: How the image came about.
         bits: Bits of a stored value.
-        levels: How many different values its field holds, in a sample of it; for logarithmic values, whose table may join some, how many the
-            bits can hold.
+        levels: How many different values its field holds, in a sample of it; for logarithmic values, whose table may join some, how many
+            the bits can hold.
         sampled: Number of pixels in that sample.
-        saturated_share, black_share: Of the field; such pixels say nothing. Where no shutter is stated, black that is connected to the border
-            of the image does not count: it may be a collimator.
+        saturated_share, black_share: Of the field; such pixels say nothing. Where no shutter is stated, black that is connected to the
+            border of the image does not count: it may be a collimator.
         air_is_known: Whether the intensity of an unattenuated pixel is stated, or an open field shows it.
         graphics: Letters and signs that were drawn on the picture, bool [row, column]; None where there are none.
     """
