@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from IntraopReconLib.core.standardization_config import StandardizeMethod
 from IntraopReconLib.pose_commands import ExportPoses, ImportPoses
 from IntraopReconLib.training_commands import TrainStandardizer
 from SparseAnatomyLib.commandline import progress_bar, run_command
+from SparseAnatomyLib.errors import InputError
 
 _RECONSTRUCTION = ReconstructionConfig()
 _SIMULATION = SimulationConfig()
@@ -204,6 +206,35 @@ class Evaluate:
         print_metrics(evaluate(self.result, self.ground_truth))
 
 
+@dataclass(frozen=True)
+class Export:
+    """Write a result for other programs: as DICOM, a series that CT viewers read and a segmentation of the bone."""
+
+    result: tyro.conf.Positional[Path]
+    """Result folder."""
+    dicom: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
+    """Where the DICOM files go; new or empty, or an earlier export."""
+    case: Path | None = None
+    """Case folder whose X-rays say patient and study; by default the folder that the result lies in, and nobody where that has none."""
+    threshold: Annotated[float | None, tyro.conf.arg(metavar="PER_MM")] = None
+    """Attenuation per mm from which on it is bone; the one that the reconstruction has chosen by default."""
+
+    def run(self) -> None:
+        """Run it."""
+        from IntraopReconLib.core.dicom_export import DicomSource, export_dicom, identity_of_result
+        from IntraopReconLib.core.result_folder import read_result
+
+        read = read_result(self.result)
+        identity = identity_of_result(self.result, self.case)
+        threshold = read.bone_threshold_per_mm if self.threshold is None else self.threshold
+        if not (math.isfinite(threshold) and threshold > 0):
+            raise InputError(f"The threshold {threshold:g} is no attenuation.", "Choose a number above zero, such as 0.015 per mm.")
+        with progress_bar() as report:
+            export_dicom(self.dicom, DicomSource(read.attenuation_per_mm, read.grid, threshold, identity), report)
+        whose = "anonymous" if identity.is_anonymous else "of the patient whom the X-rays name"
+        print(f"The DICOM files are in {self.dicom}, {whose}. Values are Hounsfield-like, not calibrated HU.")
+
+
 def print_metrics(metrics: dict) -> None:
     """Print the single numbers among the metrics, one a line."""
     for name, value in metrics.items():
@@ -221,6 +252,7 @@ Command = (
     | Annotated[TrainStandardizer, tyro.conf.subcommand("train-standardizer")]
     | Annotated[Reconstruct, tyro.conf.subcommand("reconstruct")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
 )
 _DESCRIPTION = (
     "Bone volumes from arbitrarily posed C-arm X-rays. Research use only. Exit codes: 0 done, 2 bad input, 3 cancelled, 4 resources."

@@ -31,6 +31,7 @@ FLAGS = {
     "standardize": ["--out"],
     "reconstruct": ["--out", "--quality", "--method", "--device", "--spacing", "--roi", "--seed", "--no-standardize"],
     "evaluate": ["--ground-truth"],
+    "export": ["--dicom", "--case", "--threshold"],
 }
 
 
