@@ -5,14 +5,14 @@ They are made from the case again whenever it is opened, and so are neither save
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from SparseAnatomyLib.host.Folders import Added, isInScene
 
 from .ResultFolder import ResultXray
-from .XRays import _frustumNode, _planeNode
+from .XRays import frustumNode, planeNode
 
 _ATTRIBUTE = "IntraopRecon.CaseFrame"
 _OPACITY, _OPACITY_OF_CURRENT = 0.35, 1.0
@@ -30,7 +30,7 @@ class CaseFrames:
     frusta: dict[str, Any]
 
 
-def addFrames(scene, xrays: list[ResultXray]) -> Generator[None, None, CaseFrames]:
+def addFrames(scene, xrays: Sequence[ResultXray]) -> Generator[None, None, CaseFrames]:
     """Add the frames of X-rays step by step, hidden, in the place of those of an earlier case."""
     removeFrames(scene)
     frames = CaseFrames({}, {})
@@ -38,8 +38,8 @@ def addFrames(scene, xrays: list[ResultXray]) -> Generator[None, None, CaseFrame
         for xray in xrays:
             yield
             with added.step():
-                frames.planes[xray.name] = _helper(_planeNode(scene, xray, xray.name))
-                frames.frusta[xray.name] = _helper(_frustumNode(scene, xray, xray.name))
+                frames.planes[xray.name] = _helper(planeNode(scene, xray, xray.name))
+                frames.frusta[xray.name] = _helper(frustumNode(scene, xray, xray.name))
     return frames
 
 

@@ -15,10 +15,11 @@ from SparseAnatomyLib.host.Translate import tr as _
 
 from .CaseFrames import CaseFrames, removeFrames
 from .ParameterNode import ParameterNode
-from .PreparationLogic import CALIBRATE, IMPORT, PreparationLogic
+from .PreparationLogic import CALIBRATE, IMPORT, STANDARDIZE, PreparationLogic
 from .PreparedCase import PreparedCase, XrayCard
 from .ReconLogic import ReconLogic
 from .ResultNodes import ResultNodes
+from .StandardizedPreview import StandardizedPreview
 
 
 class Section(Protocol):
@@ -41,6 +42,7 @@ class Panel:
         preparation: Reads X-rays and finds their poses.
         prepared: The X-rays of the case as they were read last; None before.
         frames: The X-rays of the case in the 3D view; None where no pose is known.
+        standardized: What a standardization makes of them; None before the user has asked for that.
         parameters: The settings of the scene.
         nodes: The result that is shown; None for none.
         error: What was said last, if it was an error.
@@ -52,6 +54,7 @@ class Panel:
         self.ui, self.scene, self.recon, self.preparation = ui, scene, recon, preparation
         self.prepared: PreparedCase | None = None
         self.frames: CaseFrames | None = None
+        self.standardized: StandardizedPreview | None = None
         self.parameters = ParameterNode(scene)
         self.nodes: ResultNodes | None = None
         self.error: SparseAnatomyError | None = None
@@ -84,11 +87,13 @@ class Panel:
             return _("A reconstruction is running: wait until it is done, or cancel it.")
         if self.preparation.job in (CALIBRATE, IMPORT):
             return _("The poses are being found: wait until that is done, or cancel it.")
+        if self.preparation.job == STANDARDIZE:
+            return _("The X-rays are being standardized: wait until that is done, or cancel it.")
         return ""
 
     def forgetCase(self) -> None:
         """Let go of X-rays that are no longer those of the folder."""
-        self.prepared = self.frames = None
+        self.prepared = self.frames = self.standardized = None
         removeFrames(self.scene)
 
     def keep(self, **changes: Any) -> None:

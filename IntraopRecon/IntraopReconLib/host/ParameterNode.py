@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from IntraopReconLib.core.calibration_config import CoordinateSystem, LengthUnit, PoseFileSettings
-from IntraopReconLib.core.config import Method, Quality, ReconstructionConfig
+from IntraopReconLib.core.config import Method, Quality, ReconstructionConfig, Standardize
 from SparseAnatomyLib.host.SettingsNode import SettingsNode
 
 from .ReconLogic import regionFromRoiNode
@@ -34,6 +34,7 @@ class Settings:
         editedBeads: What the user has changed since the poses were found: see BeadMarks.BeadEdits.
         poseFile: Poses of another program; empty for none.
         poseSystem, poseUnit, poseRowsUp: As in PoseFileSettings.
+        standardize: As in ReconstructionConfig.
     """
 
     caseFolder: str = ""
@@ -50,6 +51,7 @@ class Settings:
     poseSystem: CoordinateSystem = PoseFileSettings.coordinate_system
     poseUnit: LengthUnit = PoseFileSettings.unit
     poseRowsUp: bool = PoseFileSettings.rows_up
+    standardize: Standardize = ReconstructionConfig.standardize
 
 
 _CHOICES = {
@@ -57,6 +59,7 @@ _CHOICES = {
     "method": get_args(Method),
     "poseSystem": get_args(CoordinateSystem),
     "poseUnit": get_args(LengthUnit),
+    "standardize": get_args(Standardize),
 }
 
 
@@ -103,4 +106,5 @@ class ParameterNode(SettingsNode[Settings]):
             InputError: The region has not been placed, or is sheared.
         """
         region = regionFromRoiNode(self.regionNode) if self.regionNode else None
-        return ReconstructionConfig(method=self.settings.method, quality=self.settings.quality, region=region)
+        settings = self.settings
+        return ReconstructionConfig(method=settings.method, quality=settings.quality, region=region, standardize=settings.standardize)

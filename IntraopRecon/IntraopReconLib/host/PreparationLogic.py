@@ -16,9 +16,10 @@ from SparseAnatomyLib.host.WorkerLogic import Adding, MakeWorker, WorkerLogic
 
 from .CaseFrames import CaseFrames, addFrames
 from .PreparedCase import PreparedCase, readPrepared
-from .ResultFolder import readXrays
+from .ResultFolder import XrayFile
+from .StandardizedPreview import readPreview
 
-DESCRIBE, CALIBRATE, IMPORT = "describe", "calibrate", "import_poses"
+DESCRIBE, CALIBRATE, IMPORT, STANDARDIZE = "describe", "calibrate", "import_poses", "preview_standardization"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,10 @@ class PreparationLogic(WorkerLogic):
     """Takes X-rays in, finds or reads their poses, and tells each time how the case is then.
 
     A calibration that fails leaves its findings in the case: `finished` tells of them first, then `failed` why.
+
+    Attributes:
+        job: What runs: DESCRIBE, CALIBRATE, IMPORT, STANDARDIZE; empty for nothing.
+        standardized: Signal(StandardizedPreview): what a standardization makes of the X-rays; `finished` says nothing then.
     """
 
     def __init__(self, scene, casesFolder: Path, makeWorker: MakeWorker | None = None) -> None:
@@ -51,7 +56,7 @@ class PreparationLogic(WorkerLogic):
             makeWorker: Makes the worker, given the function that takes its events.
         """
         super().__init__(scene, "IntraopReconLib.worker", makeWorker)
-        self.job = ""
+        self.job, self.standardized = "", Signal()
         self._cases, self._temporary, self._count = Path(casesFolder), "", 0
         self._asked, self._case, self._error = "", "", None
 
@@ -93,6 +98,16 @@ class PreparationLogic(WorkerLogic):
         self._case = case
         self._start(IMPORT, case=case, files=list(files), **settings)
 
+    def standardize(self, case: str, asked: str, skipped: Sequence[str]) -> None:
+        """See what a standardization makes of a case's X-rays; raises as `calibrate`.
+
+        Args:
+            case: Case folder.
+            asked: `auto`, `on` or `off`.
+            skipped: Names of X-rays that are left out.
+        """
+        self._start(STANDARDIZE, case=case, standardize=asked, skipped=list(skipped), out=self._newFolder())
+
     def close(self) -> None:
         """Stop the worker and remove what it has left."""
         super().close()
@@ -114,7 +129,7 @@ class PreparationLogic(WorkerLogic):
         return str(Path(self._temporary) / f"xrays_{self._count:03d}")
 
     def _takeResult(self, paths: dict[str, str]) -> None:
-        if self.job == DESCRIBE:
+        if self.job in (DESCRIBE, STANDARDIZE):
             super()._takeResult(paths)
         else:
             self._describeAgain()
@@ -137,18 +152,21 @@ class PreparationLogic(WorkerLogic):
         self.job = DESCRIBE
 
     def _addResult(self, paths: dict[str, str]) -> Adding:
+        if self.job == STANDARDIZE:
+            yield
+            return readPreview(Path(paths["standardization"]))
         case = readPrepared(Path(paths["case"]), Path(paths["description"]))
         yield
-        xrays = readXrays(Path(paths["frames"]))
-        frames = yield from addFrames(self._scene, xrays)
+        frames = yield from addFrames(self._scene, XrayFile(Path(paths["frames"])))
         for folder in Path(self._temporary).iterdir():
             if folder != Path(paths["description"]).parent:
                 shutil.rmtree(folder, ignore_errors=True)
         return Prepared(self._asked, case, frames)
 
     def _end(self, signal: Signal, outcome: Any) -> None:
-        error, self._error, self.job = self._error, None, ""
-        super()._end(signal, outcome)
+        error, self._error = self._error, None
+        job, self.job = self.job, ""
+        super()._end(self.standardized if job == STANDARDIZE and signal is self.finished else signal, outcome)
         if signal is self.finished and error is not None:
             self.failed.emit(error)
 

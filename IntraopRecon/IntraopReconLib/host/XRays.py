@@ -56,7 +56,7 @@ def addingXrays(scene, xrays: Sequence[ResultXray], parentFolder: int, added: Fo
     for xray in xrays:
         names.append(displayName(xray.name))
         views.append(xray.geometry)
-        for kind, (make, folder) in enumerate(zip((_imageNode, _planeNode, _frustumNode), folders, strict=True)):
+        for kind, (make, folder) in enumerate(zip((_imageNode, planeNode, frustumNode), folders, strict=True)):
             with added.step():
                 node = make(scene, xray, names[-1])
                 Folders.moveToFolder(scene, node, folder)
@@ -124,7 +124,7 @@ def _imageNode(scene, xray: ResultXray, name: str):
     return node
 
 
-def _planeNode(scene, xray: ResultXray, name: str):
+def planeNode(scene, xray: ResultXray, name: str):
     """Add a picture as a surface that is seen from the source's side only, hidden."""
     node = Nodes.modelNodeFromPolyData(scene, planePolyData(xray), f"{name} plane")
     display = node.GetDisplayNode()
@@ -138,7 +138,7 @@ def _planeNode(scene, xray: ResultXray, name: str):
     return node
 
 
-def _frustumNode(scene, xray: ResultXray, name: str):
+def frustumNode(scene, xray: ResultXray, name: str):
     """Add the lines from a source to the corners of its detector, hidden."""
     view = xray.geometry
     columns, rows = view.size_px

@@ -140,6 +140,7 @@ class XRaysSection:
     def _read(self, sources: Sequence[str]) -> None:
         """Look at X-rays; what runs is stopped first."""
         panel = self._panel
+        self._timer.stop()  # what the user asks for now counts
         if not isReady():
             panel.say(environmentSentence())
             return
@@ -163,6 +164,7 @@ class XRaysSection:
             self.ui.caseFolderPath.setCurrentPath(folder)
         isFirst = panel.frames is None
         panel.prepared, panel.frames = prepared.case, prepared.frames if prepared.frames.planes else None
+        panel.standardized = None
         self._fill(prepared.case)
         if prepared.what == DESCRIBE:
             panel.say(_("{count} X-rays of {case} have been read.").format(count=len(prepared.case.views), case=prepared.case.folder.name))

@@ -6,11 +6,12 @@ import sys
 from itertools import count
 from pathlib import Path
 
-from IntraopReconLib.worker.preparation import calibrate, describe, import_poses, names, standardize
+from IntraopReconLib.worker.preparation import calibrate, describe, import_poses, names, preview_standardization, standardize
 from IntraopReconLib.worker.results import RESULTS
 from SparseAnatomyLib.worker import Job, serve
 
 PREPARATION = {"describe": describe, "calibrate": calibrate, "import_poses": import_poses, "standardize": standardize}
+PREPARATION["preview_standardization"] = preview_standardization
 
 
 def reconstruct(job: Job) -> dict[str, Path]:

@@ -71,6 +71,17 @@ def standardize(job: Job) -> dict[str, Path]:
     return done.paths
 
 
+def preview_standardization(job: Job) -> dict[str, Path]:
+    """Show in the new folder `out` what a standardization makes of the case folder `case`.
+
+    `standardize` is auto, on or off; `skipped` holds the names of X-rays that are left out.
+    """
+    from IntraopReconLib.core.standardize_preview import preview_standardization
+
+    asked, skipped = job.text("standardize"), names(job, "skipped")
+    return preview_standardization(Path(job.text("case")), Path(job.text("out")), asked, skipped, _part(job, 0.0, 1.0))
+
+
 def names(job: Job, field: str) -> list[str]:
     """Return a list of texts of the payload, empty where it is missing.
 

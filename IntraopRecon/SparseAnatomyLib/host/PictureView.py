@@ -235,10 +235,10 @@ class PictureView:
         self.draw()
 
     def _aim(self, center: tuple[float, float]) -> None:
-        """Look at a place, as far as the picture goes."""
-        share = 0.5 / self._zoom
-        edges = [(size * share - 0.5, size * (1 - share) - 0.5) for size in self._sizePx]
-        self._center = tuple(min(max(value, low), high) for value, (low, high) in zip(center, edges, strict=True))
+        """Look at a place of the image; at its middle where nothing is magnified."""
+        middle = [size / 2 - 0.5 for size in self._sizePx]
+        inside = [min(max(value, -0.5), size - 0.5) for value, size in zip(center, self._sizePx, strict=True)]
+        self._center = tuple(inside if self._zoom > 1 else middle)
 
     def _nearest(self, x: float, y: float) -> int:
         """Return the editable mark that a place on the label is in or near to, -1 for none."""
