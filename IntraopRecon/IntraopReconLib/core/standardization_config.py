@@ -24,7 +24,7 @@ class ClassicalSettings:
     smoothing_mm: float = 10.0
     block_mm: float = 6.0
     dark_percentile: float = 0.1
-    veil_share: float = 0.75
+    veil_share: float = 0.5
 
 
 @dataclass(frozen=True)
