@@ -171,6 +171,7 @@ def test_the_wheel_magnifies_what_is_under_the_mouse(panel, solved):
     open_case(panel, solved)
     picture, view = panel.ui.beadsPicture, panel.sections[1]._picture
     bead = panel.panel.current.beads[0]
+    turn_wheel(picture, 1, 1, 0)  # scrolls to it
     x, y = (round(value) for value in on_picture(panel, bead.column, bead.row))
     before = view._imagePoint(x, y)
     turn_wheel(picture, x, y, 6)
