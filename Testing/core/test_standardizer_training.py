@@ -21,7 +21,7 @@ from IntraopReconLib.core.xrays.materials import MaterialVolumes
 from SparseAnatomyLib.errors import Cancelled, InputError
 from SparseAnatomyLib.grid import VoxelGrid
 
-TINY = StandardizerTraining(steps=6, input_px=STRIDE_PX, pairs_per_step=1, adversarial_from=0.5, pairs=PairRanges(crop_px=(48, 64)))
+TINY = StandardizerTraining(steps=6, input_px=2 * STRIDE_PX, pairs_per_step=1, adversarial_from=0.5, pairs=PairRanges(crop_px=(48, 64)))
 CARD = StandardizerCard("toy", "Nothing.", "CC0-1.0", "", 0.0, 0, "none")
 
 

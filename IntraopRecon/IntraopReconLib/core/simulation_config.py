@@ -9,16 +9,18 @@ from dataclasses import dataclass, field
 class ExposureRanges:
     """Ranges that exposures are drawn from; the names are those of `xrays.exposure.Exposure`.
 
-    C-arms in the operating room run at 60 to 110 kV, with up to 0.3 mm of copper. With a grid, a detector counts .1 to .7 scattered photon
-    per primary one behind a trunk of attenuation 3 to 6. A fluoroscopy frame counts hundreds, a single shot thousands of photons a pixel.
+    C-arms in the operating room run at 60 to 110 kV, with up to 0.3 mm of copper. Where a trunk is densest, these shares of scatter come to
+    0.05 to 0.5 scattered photons per primary one, as behind an air gap and a grid, and beside light parts of the body to 0.7. Glare is
+    that of flat panels; an intensifier has several times as much. A fluoroscopy frame counts hundreds of photons a pixel, a single shot
+    thousands.
     """
 
     kilovolts: tuple[float, float] = (60.0, 110.0)
     copper_mm: tuple[float, float] = (0.0, 0.3)
     photons: tuple[float, float] = (400.0, 8000.0)
-    scatter: tuple[float, float] = (0.02, 0.12)
+    scatter: tuple[float, float] = (0.005, 0.04)
     scatter_mm: tuple[float, float] = (25.0, 60.0)
-    glare: tuple[float, float] = (0.0, 0.03)
+    glare: tuple[float, float] = (0.0, 0.01)
     focal_blur_mm: tuple[float, float] = (0.05, 0.5)
     detector_blur_mm: tuple[float, float] = (0.1, 0.5)
     electronic_photons: tuple[float, float] = (0.0, 3.0)

@@ -46,7 +46,8 @@ class StandardizerTraining:
         steps: Optimization steps.
         seed: Same seed, same pairs.
         views: Simulated views of every CT.
-        input_px: Edge of the network's input.
+        coarse_share: Share of the steps on pixels of twice the pitch, with twice the pairs: the background is learned there.
+        input_px: Edge of the network's input, after those.
         pairs_per_step: Each is two images: as it is, and with anomalies.
         rate: Adam's largest step size; it falls to a hundredth, along half a cosine.
         gradient_weight: Of the L1 loss on the differences between neighboring pixels, beside the L1 loss.
@@ -55,9 +56,10 @@ class StandardizerTraining:
         averaging: Of the weights that ship, by step.
     """
 
-    steps: int = 6000
+    steps: int = 12000
     seed: int = 0
     views: int = 120
+    coarse_share: float = 0.5
     input_px: int = 256
     pairs_per_step: int = 2
     rate: float = 1e-3

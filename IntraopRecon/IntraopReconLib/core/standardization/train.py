@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,10 @@ class Training:
         """Take the next step; return its losses by name."""
         before = time.process_time()
         names = list(self.views)
-        pairs = [self._draw(names[self.rng.integers(len(names))]) for _ in range(self.training.pairs_per_step)]
+        coarse = self.step < self.training.coarse_share * self.training.steps
+        factor = 2 if coarse else 1
+        drawn = replace(self.training, input_px=self.training.input_px // factor)
+        pairs = [self._draw(names[self.rng.integers(len(names))], drawn) for _ in range(factor * self.training.pairs_per_step)]
         attenuation, bone, mask = _tensors(pairs)
         self._set_rate()
         with half_precision():
@@ -75,9 +79,9 @@ class Training:
         self.cpu_s += time.process_time() - before
         return {name: float(value.detach()) for name, value in losses.items()}
 
-    def _draw(self, name: str) -> Pair:
+    def _draw(self, name: str, training: StandardizerTraining) -> Pair:
         views = self.views[name]
-        return draw_pair(views[self.rng.integers(len(views))], self.training, self.rng)
+        return draw_pair(views[self.rng.integers(len(views))], training, self.rng)
 
     def _set_rate(self) -> None:
         done = self.step / self.training.steps

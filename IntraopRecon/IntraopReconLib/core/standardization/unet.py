@@ -47,7 +47,7 @@ class BackgroundNetwork(nn.Module):
             features = block(functional.avg_pool2d(features, 2) if skipped else features)
             skipped.append(features)
         for block, beside in zip(self.up, skipped[-2::-1], strict=True):
-            features = block(torch.cat([functional.interpolate(features, scale_factor=2, mode="bilinear"), beside], 1))
+            features = block(torch.cat([functional.interpolate(features, scale_factor=2), beside], 1))
         background = functional.pixel_shuffle(self.last(features), FOLD)
         return attenuation - ATTENUATION_SCALE * background.float()
 
