@@ -116,7 +116,7 @@ def recon_steps(running, camera: Camera, folder: Path) -> None:
 def preparation_steps(running, camera: Camera, folder: Path) -> None:
     """Go through the first steps of IntraopRecon's panel, on X-rays that show the beads of a jig."""
     import slicer
-    from Testing.host.hands import click, click_at, select_cell, wait_until, write
+    from Testing.host.hands import choose, click, click_at, select_cell, slide, wait_until, write
 
     name = "IntraopRecon"
     slicer.util.selectModule(name)
@@ -145,6 +145,14 @@ def preparation_steps(running, camera: Camera, folder: Path) -> None:
     click(ui.xraysButton)
     select_cell(ui.viewsTable, 1, on_check_box=True)
     camera.take(f"{name}-xrays-3-posed")
+    click(ui.standardizationButton)
+    choose(ui.standardizeComboBox, "on")
+    click(ui.tryStandardizationButton)
+    wait_until(lambda: not preparation.isRunning, RUN_S)
+    camera.take(f"{name}-standardization-1-before-after")
+    choose(ui.shownComboBox, "what was taken away")
+    slide(ui.beforeAfterSlider, -20)
+    camera.take(f"{name}-standardization-2-difference")
     os.chdir(REPOSITORY)
 
 

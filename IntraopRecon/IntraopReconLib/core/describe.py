@@ -26,9 +26,10 @@ from .xrays.radiograph import AttenuationImage, Radiograph, attenuation
 
 DESCRIPTION_FILE, FRAMES_FILE = "xrays.json", "frames.npz"
 THUMBNAIL_PX, FRAME_PX, PICTURE_PX = 96, 160, 1024  # the longer side at most
-WINDOW_PERCENT = (1.0, 99.8)
+WINDOW_PERCENT = (1.0, 99.5)
 UNKNOWN_GRAY = 40  # of what the mask leaves out
 BEAD_MARGIN_SHARE = 0.08  # of the image's width, around the beads: what the contrast is set for
+BEAD_RADII = 1.6  # beads themselves are brighter than anything that is to be seen
 _GEOMETRY = ("source_lps_mm", "detector_origin_lps_mm", "column_step_lps_mm", "row_step_lps_mm", "size_px")
 
 
@@ -184,13 +185,17 @@ def _write_pictures(folder: Path, view: Mapping[str, Any], radiograph: Radiograp
 
 
 def _around_beads(beads: list[Mapping[str, Any]], shape: tuple[int, ...]) -> np.ndarray:
-    """Return the box around the beads and a margin, bool [row, column]; everything where there are fewer than two."""
+    """Return the box around the beads and a margin, without the beads, bool [row, column]; everything where there are fewer than two."""
     if len(beads) < 2:
         return np.ones(shape, bool)
     pixel, margin = np.array([bead["center_px"] for bead in beads]), BEAD_MARGIN_SHARE * shape[1]
     (left, top), (right, bottom) = (pixel.min(0) - margin).clip(0).astype(int), (pixel.max(0) + margin).clip(0).astype(int)
     near = np.zeros(shape, bool)
     near[top : bottom + 1, left : right + 1] = True
+    for (column, row), bead in zip(pixel, beads, strict=True):
+        reach = BEAD_RADII * bead["radius_px"]
+        rows, columns = (slice(max(int(center - reach), 0), max(int(center + reach) + 2, 0)) for center in (row, column))
+        near[rows, columns] = False
     return near
 
 

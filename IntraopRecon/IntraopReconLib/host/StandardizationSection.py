@@ -87,7 +87,8 @@ class StandardizationSection:
             "classical": _("Bone without a network, which is less exact."),
             "original": _("This X-ray is left as it is."),
         }
-        return " ".join([how.get(view.used, view.used), *(view.findings or (preview.reason,))])
+        sentences = view.findings or (preview.reason,)
+        return " ".join([how.get(view.used, view.used), *(text[:1].upper() + text[1:] for text in sentences)])
 
     def _fillNames(self) -> None:
         names = [view.name for view in self._panel.prepared.views] if self._panel.prepared else []
