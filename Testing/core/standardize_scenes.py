@@ -30,9 +30,10 @@ def bones(size: int = SIZE, seed: int = 0) -> np.ndarray:
     """Return the attenuation of a column of blocks and of ribs, [row, column]."""
     row, column = np.mgrid[:size, :size] / size
     rng = np.random.default_rng(seed)
-    spine = 1.1 * ((np.abs(column - 0.5) < 0.07) & (np.sin(34 * row + rng.uniform(0, 6)) > -0.6))
+    width = np.clip(1 - ((column - 0.5) / 0.08) ** 2, 0, 1)  # a round cross-section, as bones have
+    spine = 1.2 * width * (np.sin(34 * row + rng.uniform(0, 6)) > -0.6)
     ribs = 0.6 * (np.abs(np.sin(22 * (row - 0.4 * (column - 0.5) ** 2))) < 0.2) * (np.abs(column - 0.5) > 0.1)
-    return ndimage.gaussian_filter(spine + ribs, 0.8)
+    return ndimage.gaussian_filter(spine + ribs, 1.6)
 
 
 def soft_tissue(size: int = SIZE) -> np.ndarray:
@@ -48,9 +49,9 @@ def counted(line_integrals: np.ndarray, photons: float = 30_000, seed: int = 0) 
     return ndimage.gaussian_filter(photon_count / photons, 0.5)
 
 
-def stored_values(line_integrals: np.ndarray, photons: float = 30_000, seed: int = 0) -> np.ndarray:
+def stored_values(line_integrals: np.ndarray, photons: float = 30_000, seed: int = 0, scatter: float = 0.0) -> np.ndarray:
     """Return 16-bit values, AIR where nothing attenuates."""
-    return np.clip(np.rint(AIR * counted(line_integrals, photons, seed)), 0, 2**16 - 1).astype(np.uint16)
+    return np.clip(np.rint(AIR * (counted(line_integrals, photons, seed) + scatter)), 0, 2**16 - 1).astype(np.uint16)
 
 
 def xray(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

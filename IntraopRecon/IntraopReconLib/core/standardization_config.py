@@ -72,9 +72,9 @@ class TrustSettings:
     photograph_steepness: float = 0.055
     view_px: int = 256
     metal_cm2: float = 10.0
-    metal_step: float = 0.5
+    metal_step: float = 0.6
     metal_at_border: float = 0.3
-    metal_below: tuple[float, ...] = (0.25, 0.5, 0.8)
+    metal_below: tuple[float, ...] = (0.25, 0.5, 0.8, 1.2, 1.8)
     metal_block_mm: float = 1.5
     least_background: float = 0.9
     object_attenuation: float = 0.1

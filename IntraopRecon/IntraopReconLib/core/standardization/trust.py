@@ -194,7 +194,7 @@ def _steepness(view: MeasuredView, settings: TrustSettings) -> tuple[float, floa
     edge = max(1, round(max(view.mask.shape) / settings.view_px))
     image, known = block_means(view.attenuation, view.mask, edge)
     inside = ndimage.binary_erosion(known, iterations=6, border_value=1)  # the field's own border is steep
-    if not inside.any():
+    if not inside.any() or min(inside.shape) < 2:
         return 0.0, 0.0
     span = float(np.subtract(*np.percentile(image[known], (95, 5))))
     smooth = ndimage.gaussian_filter(np.where(known, image, np.mean(image[known])), 1.0)
