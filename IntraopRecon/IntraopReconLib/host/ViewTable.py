@@ -48,8 +48,10 @@ class ViewTable:
         table.verticalHeader().hide()
         header = table.horizontalHeader()
         header.setHighlightSections(False)
-        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(qt.QHeaderView.Fixed)  # to fit them to each cell as it comes would take long
         header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        table.verticalHeader().setSectionResizeMode(qt.QHeaderView.Fixed)
+        table.verticalHeader().setDefaultSectionSize(_ROW_PX if onUsed is None else THUMBNAIL_PX[1] + 4)
         table.connect("currentCellChanged(int,int,int,int)", self._onCell)
         if onUsed is not None:
             table.connect("itemChanged(QTableWidgetItem*)", self._onItem)
@@ -69,17 +71,22 @@ class ViewTable:
 
         self.isFilling = True
         self._names = [view.name for view in views]
+        self._table.clearContents()
         self._table.setRowCount(len(views))
+        setItem, isChecked = self._table.setItem, self._onUsed is not None  # looked up once: a table has many cells
+        flags = qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable
         for row, view in enumerate(views):
+            toolTip = "\n".join([view.name, *view.problems])
             for column, text in enumerate([shortName(view.name), *cells(view)]):
                 item = qt.QTableWidgetItem(text)
-                item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable | (qt.Qt.ItemIsUserCheckable if column == 0 else 0))
-                item.setToolTip("\n".join([view.name, *view.problems]))
-                self._table.setItem(row, column, item)
+                item.setFlags(flags | qt.Qt.ItemIsUserCheckable if column == 0 else flags)
+                item.setToolTip(toolTip)
+                if column == 0 and isChecked:
+                    item.setCheckState(qt.Qt.Unchecked if view.name in skipped else qt.Qt.Checked)
+                setItem(row, column, item)
             item.setForeground(qt.QBrush(qt.QColor(GRADE_COLORS.get(view.grade, "#808080"))))
-            if self._onUsed is not None:
-                self._table.item(row, 0).setCheckState(qt.Qt.Unchecked if view.name in skipped else qt.Qt.Checked)
-            self._table.setRowHeight(row, THUMBNAIL_PX[1] + 4 if self._onUsed is not None else _ROW_PX)
+        for column in range(1, self._table.columnCount):
+            self._table.resizeColumnToContents(column)
         self.isFilling = False
         self._pictures = [(row, view.thumbnail) for row, view in enumerate(views)] if self._onUsed is not None else []
         self._timer.start()
