@@ -26,6 +26,8 @@ from .storage import StoredImage, store
 
 SPACING_MM = 1.0  # of the patient's voxels
 FINE_PITCH_MM = 0.6  # at the isocenter; larger pixels are the mean of 2 × 2 rays
+MAGNIFICATION = 1.6  # usual, of a C-arm
+VOXEL_BLUR = 0.4  # voxels: standard deviation that hides them where pixels are much smaller
 SOFT, METAL = 0, 2  # as in `materials.MATERIALS`
 BODY_PER_MM = 0.6 * WATER_PER_MM  # denser is the patient or a table
 BODY_STEP, BODY_OPENING, BODY_MARGIN = 3, 2, 2  # voxels: of the coarse grid; of it, what ties table to patient; what is kept around
@@ -113,7 +115,7 @@ def take_xray(scene: Scene, view: XrayView, label: str, rng: np.random.Generator
     """
     pitch = float(view.pixel_pitch_mm.mean())
     look = with_leaves(scene.look, scene.looks, rng)
-    integrals = material_integrals(scene.patient, view, 2 if pitch / 1.6 > FINE_PITCH_MM else 1)
+    integrals = _without_voxels(material_integrals(scene.patient, view, 2 if pitch / MAGNIFICATION > FINE_PITCH_MM else 1), pitch)
     integrals[METAL] += solid_integrals(scene.instruments, view)
     ideal = ideal_bone(integrals)
     integrals[SOFT] += solid_integrals(scene.table, view)
@@ -123,6 +125,12 @@ def take_xray(scene: Scene, view: XrayView, label: str, rng: np.random.Generator
     kilovolts, exposure_ms = scene.exposure.kilovolts, scene.exposure.photons / PHOTONS_PER_MS
     stored = store(look, seen(look, signal), f"{label}\n{kilovolts:.0f} kV  {exposure_ms:.0f} ms")
     return replace(stored, kilovolts=kilovolts, exposure_ms=exposure_ms), ideal
+
+
+def _without_voxels(integrals: np.ndarray, pixel_mm: float) -> np.ndarray:
+    """Blur away the borders of voxels, which no X-ray shows; where pixels are not much smaller they show none."""
+    sigma_px = VOXEL_BLUR * SPACING_MM * MAGNIFICATION / pixel_mm
+    return ndimage.gaussian_filter(integrals, (0, sigma_px, sigma_px)) if sigma_px >= 1 else integrals
 
 
 def _collimated(integrals: np.ndarray, beam: np.ndarray, pixel_mm: float, exposure: Exposure, rng: np.random.Generator) -> np.ndarray:
