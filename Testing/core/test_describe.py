@@ -144,7 +144,7 @@ def test_identifiers_are_no_names(calibrated: Path, tmp_path: Path):
     assert sorted(path.name for path in (case / "xrays").iterdir()) == ["IM_0001.dcm", "view_000.dcm"]
 
 
-@pytest.mark.parametrize("sources", [["nowhere"], ["notes.txt"], ["empty"]])
+@pytest.mark.parametrize("sources", [["nowhere"], ["notes.txt"], ["empty"], ["x" * 5000], ["a\0b"], ["notes.txt/inside"]])
 def test_what_holds_no_xrays_is_refused(tmp_path: Path, sources: list[str]):
     (tmp_path / "notes.txt").write_text("no X-ray")
     (tmp_path / "empty").mkdir()
@@ -173,6 +173,13 @@ def test_beads_that_are_none_are_refused(tmp_path: Path, beads: dict):
     with pytest.raises(InputError):
         place_beads(tmp_path, beads)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_case_that_may_not_be_written_to_is_a_sentence(tmp_path: Path):
+    (tmp_path / "calibration").write_text("a file where the folder should be")
+    for place in (lambda: place_beads(tmp_path, {"a": [[1, 2, ""]]}), lambda: write_jig(tmp_path, [[1, 2, 3, ""]])):
+        with pytest.raises(InputError, match="cannot be written"):
+            place()
 
 
 def test_a_jig_of_the_scene_is_written_into_the_case(tmp_path: Path):

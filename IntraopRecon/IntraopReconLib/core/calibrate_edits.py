@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.staging import write_together
 
 from .calibration.calibration_file import FOLDER
 from .calibration.fiducials import KIND_OF_SIZE, Fiducials, write_fiducials
@@ -26,23 +27,23 @@ def place_beads(case: Path, beads: Mapping[str, Sequence[Sequence[Any]] | None])
             None to go back to those that are detected.
 
     Raises:
-        InputError: A key or a bead is none.
-        OSError: The disk is full or the folder is not writable.
+        InputError: A key or a bead is none, or the case may not be written to.
+        ResourceError: The disk is full or fails.
     """
     folder = Path(case) / FOLDER
     for key, placed in beads.items():
         if not key or PurePath(key).name != key or "\\" in key:
             raise InputError(f"{key!r} is not the name of an X-ray.", _REMEDY)
-        path = folder / f"beads_{key}.mrk.json"
+        name = f"beads_{key}.mrk.json"
         if placed is None:
-            path.unlink(missing_ok=True)
-            continue
-        if not placed:
+            if (folder / name).exists():
+                write_together(folder, [], lambda _staging: None, [name])
+        elif not placed:
             raise InputError(
                 f"All beads of {key} were removed.", "Leave out this X-ray in step 1, or go back to the beads that were found."
             )
-        folder.mkdir(exist_ok=True)
-        write_fiducials(path, _fiducials(key, placed))
+        else:
+            _write(folder, name, _fiducials(key, placed))
 
 
 def write_jig(case: Path, points: Sequence[Sequence[Any]]) -> Path:
@@ -53,8 +54,8 @@ def write_jig(case: Path, points: Sequence[Sequence[Any]]) -> Path:
         points: (x, y, z, label) a bead, LPS mm; a label that says "small" or "large" gives the size class.
 
     Raises:
-        InputError: There are none, or one is no point.
-        OSError: The disk is full or the folder is not writable.
+        InputError: There are none, one is no point, or the case may not be written to.
+        ResourceError: The disk is full or fails.
     """
     if not points:
         raise InputError("The jig has no points.", "Place a point at every bead of the jig, or choose another point list.")
@@ -64,10 +65,12 @@ def write_jig(case: Path, points: Sequence[Sequence[Any]]) -> Path:
     except (TypeError, ValueError, IndexError) as error:
         raise InputError("The request's points are none.", _REMEDY) from error
     kinds = [next((kind for size, kind in KIND_OF_SIZE.items() if size in label.lower()), 0) for label in labels]
-    path = Path(case) / FOLDER / JIG_FILE
-    path.parent.mkdir(exist_ok=True)
-    write_fiducials(path, Fiducials(position, np.array(kinds), labels))
-    return path
+    return _write(Path(case) / FOLDER, JIG_FILE, Fiducials(position, np.array(kinds), labels))
+
+
+def _write(folder: Path, name: str, beads: Fiducials) -> Path:
+    write_together(folder, [name], lambda staging: write_fiducials(staging / name, beads))
+    return folder / name
 
 
 def _fiducials(key: str, placed: Sequence[Sequence[Any]]) -> Fiducials:

@@ -44,8 +44,7 @@ def collect_case(sources: Sequence[Path], cases: Path, report: Report = silent) 
     """
     sources = [Path(source) for source in sources]
     for source in sources:
-        if not source.exists():
-            raise InputError(f"There is no file or folder {source}.", "Check the path.")
+        _check(source)
     if len(sources) == 1 and is_case(sources[0]):
         return sources[0], []
     files, refused = _xrays(sources, report)
@@ -55,6 +54,16 @@ def collect_case(sources: Sequence[Path], cases: Path, report: Report = silent) 
     if not case.exists():
         write_together(case / XRAYS_FOLDER, list(files), lambda folder: _copy(files, folder))
     return case, [f"{len(refused)} of the files were left out, such as: {refused[0]}"] if refused else []
+
+
+def _check(source: Path) -> None:
+    """Raise an InputError unless a file or folder can be read."""
+    try:
+        source.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise InputError(f"There is no file or folder {source}.", "Check the path.") from error
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise InputError(f"{source} cannot be read: {error.strerror}.", "Check the path and its permissions.") from error
 
 
 def _xrays(sources: Sequence[Path], report: Report) -> tuple[dict[str, Path], list[str]]:

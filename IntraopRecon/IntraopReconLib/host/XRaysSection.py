@@ -122,7 +122,7 @@ class XRaysSection:
     def _readCase(self) -> None:
         """Look at the X-rays of the folder if it has the form of a case."""
         folder = self._panel.parameters.settings.caseFolder
-        if folder and isReady() and any((Path(folder) / part).exists() for part in _CASE_PARTS):
+        if folder and isReady() and _isCase(folder):
             self._read([folder])
 
     def _canRead(self) -> bool:
@@ -199,3 +199,11 @@ class XRaysSection:
     def _onUsed(self, name: str, used: bool) -> None:
         others = [other for other in self._panel.parameters.skipped if other != name]
         self._panel.keep(skippedViews="\n".join(others if used else [*others, name]))
+
+
+def _isCase(folder: str) -> bool:
+    """Return whether a folder has the form of a case; a path that cannot be looked at has not."""
+    try:
+        return any((Path(folder) / part).exists() for part in _CASE_PARTS)
+    except (OSError, ValueError):
+        return False
