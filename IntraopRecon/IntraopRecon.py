@@ -30,7 +30,7 @@ from IntraopReconLib.host.ResultSection import ResultSection
 from IntraopReconLib.host.StandardizationSection import StandardizationSection
 from IntraopReconLib.host.XRaysSection import XRaysSection
 from SparseAnatomyLib.errors import SparseAnatomyError
-from SparseAnatomyLib.host.Environment import environmentSentence
+from SparseAnatomyLib.host.Environment import environmentSentence, isReady
 from SparseAnatomyLib.host.ErrorDetails import errorDetails
 from SparseAnatomyLib.host.Reload import forgetModules
 
@@ -157,17 +157,21 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.copyDetailsButton.connect("clicked(bool)", self.onCopyDetails)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneClosed)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneChanged)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)
         self.onSceneClosed()
 
     def enter(self) -> None:
-        """Show what the scene says when the module is opened."""
+        """Show what the scene says when the module is opened, and let the worker get ready."""
         self.onSceneChanged()
+        if isReady():
+            self.logic.recon.warmUp()
 
     def cleanup(self) -> None:
         """Stop the worker before the application goes."""
         self.removeObservers()
         if self.logic is not None:
             self.timer.stop()
+            self.panel.errands.close()
             self.logic.recon.close()
             self.logic.preparation.close()
 
@@ -181,6 +185,7 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic.recon.cancel()
         self.logic.preparation.cancel()
         self.panel.forgetCase()
+        self.panel.errands.forget()
         self.panel.warn()
         self.panel.say(environmentSentence())
         self.onSceneChanged()
@@ -192,11 +197,18 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             section.show()
         self.panel.changed.emit()
 
+    def onNodeRemoved(self, caller=None, event=None) -> None:
+        """Let go of a result that the user takes away."""
+        if self.nodes is not None and not slicer.mrmlScene.IsBatchProcessing():
+            self.panel.changed.emit()
+
     def onStep(self, step, collapsed: bool) -> None:
         """Close the other steps when one is opened, so that all headings stay in sight."""
         for other in self.steps:
             if not collapsed and other is not step:
                 other.collapsed = True
+        if not collapsed:
+            self.panel.changed.emit()
 
     def onCopyDetails(self, _checked: bool = False) -> None:
         """Put what is known of the error into the clipboard."""

@@ -80,6 +80,12 @@ def identity_of_result(result: Path | None, case: Path | None = None) -> Identit
     return _joined(found, folder, anonymous(key, frame_uid))
 
 
+def is_case_of(result: Path, case: Path) -> bool:
+    """Return whether a folder holds the X-rays that a result was made from."""
+    hashes = read_report(result).get("inputs_sha256")
+    return isinstance(hashes, dict) and all(_is_same(Path(case), str(name), str(value)) for name, value in hashes.items())
+
+
 def anonymous(key: str, frame_uid: str = "") -> Identity:
     """Return an identity that names nobody.
 

@@ -212,7 +212,7 @@ class _Run:
             arrays = {field.name: np.asarray(getattr(now, field.name)) for field in dataclasses.fields(now)}
             self.checkpoint.save(work.stage, arrays, CHECKPOINT_SECONDS)
             begin, length = work.span
-            self.report(begin + length * now.cycle / work.settings.cycles, f"Voxels at {work.grid.spacing_mm[0]:g} mm")
+            self.report(begin + length * now.cycle / work.settings.cycles, f"Refining the volume to {work.grid.spacing_mm[0]:g} mm")
 
         with self.stage(work.stage):
             run_sart(work.acquisition, indices, work.grid, state, work.settings, self.config.seed, after_cycle, until)
@@ -272,7 +272,7 @@ class _Run:
 
         def after_step(now: FitState) -> None:
             self.checkpoint.save(f"splat{seed}", now.arrays(), CHECKPOINT_SECONDS)
-            self.report(0.24 + 0.5 * (number + now.step / settings.steps) / self.effort.fits, "Gaussians")
+            self.report(0.24 + 0.5 * (number + now.step / settings.steps) / self.effort.fits, "Fitting the bone to the X-rays")
 
         with self.stage("splat"):
             fit(self.acquisition, indices, state, settings, seed, until, after_step)
@@ -290,7 +290,7 @@ class _Run:
             self.judge_withheld(f"splats{seed}", lambda state=state: self.voxelized(state))
             self.fit(state, self.acquisition.used, self.effort.splat_steps, seed)
             volumes.append(self.voxelized(state))
-            self.report(0.24 + 0.5 * len(volumes) / self.effort.fits, "Gaussians", (volumes[-1], self.lps(self.grid)))
+            self.report(0.24 + 0.5 * len(volumes) / self.effort.fits, "Fitting the bone to the X-rays", (volumes[-1], self.lps(self.grid)))
         volume = np.mean(volumes, axis=0)
         with self.stage("polish"):
             smooth(volume, self.grid)
@@ -309,7 +309,7 @@ class _Run:
         gaussians = at_random(self.acquisition.extent_mm, IXGS_GAUSSIANS, np.random.default_rng(self.config.seed))
 
         def after_step(now: FitState) -> None:
-            self.report(0.03 + 0.87 * now.step / settings.iterations, f"Published recipe, iteration {now.step}")
+            self.report(0.03 + 0.87 * now.step / settings.iterations, f"Fitting the bone by the published recipe, step {now.step}")
 
         with self.stage("ixgs"):
             arguments = (gaussians, self.config.spacing_mm, settings, self.config.seed, after_step)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from SparseAnatomyLib.errors import SparseAnatomyError
-from SparseAnatomyLib.host.Folders import isInScene
 from SparseAnatomyLib.host.Signal import Signal
 from SparseAnatomyLib.host.Translate import tr as _
 
@@ -18,7 +17,8 @@ from .ParameterNode import ParameterNode
 from .PreparationLogic import CALIBRATE, IMPORT, STANDARDIZE, PreparationLogic
 from .PreparedCase import PreparedCase, XrayCard
 from .ReconLogic import ReconLogic
-from .ResultNodes import ResultNodes
+from .ResultErrands import ResultErrands
+from .ResultNodes import ResultNodes, currentResult
 from .StandardizedPreview import StandardizedPreview
 
 
@@ -43,6 +43,7 @@ class Panel:
         prepared: The X-rays of the case as they were read last; None before.
         frames: The X-rays of the case in the 3D view; None where no pose is known.
         standardized: What a standardization makes of them; None before the user has asked for that.
+        errands: What the worker does for a result that is in the scene.
         parameters: The settings of the scene.
         nodes: The result that is shown; None for none.
         error: What was said last, if it was an error.
@@ -55,6 +56,7 @@ class Panel:
         self.prepared: PreparedCase | None = None
         self.frames: CaseFrames | None = None
         self.standardized: StandardizedPreview | None = None
+        self.errands = ResultErrands(recon)
         self.parameters = ParameterNode(scene)
         self.nodes: ResultNodes | None = None
         self.error: SparseAnatomyError | None = None
@@ -62,9 +64,8 @@ class Panel:
 
     def readScene(self) -> None:
         """Take the settings of the scene, and let go of nodes that are no longer in it."""
-        if self.nodes is not None and not isInScene(self.scene, self.nodes.volume):
-            self.nodes = None
         self.parameters = ParameterNode(self.scene)
+        self.nodes = currentResult(self.scene, self.parameters.resultNode, self.nodes)
 
     @property
     def current(self) -> XrayCard | None:

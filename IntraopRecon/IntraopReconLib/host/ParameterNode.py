@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from IntraopReconLib.core.calibration_config import CoordinateSystem, LengthUnit, PoseFileSettings
-from IntraopReconLib.core.config import Method, Quality, ReconstructionConfig, Standardize
+from IntraopReconLib.core.config import Device, Method, Quality, ReconstructionConfig, Standardize
 from SparseAnatomyLib.host.SettingsNode import SettingsNode
 
 from .ReconLogic import regionFromRoiNode
@@ -15,6 +15,7 @@ from .ReconLogic import regionFromRoiNode
 MODULE_NAME = "IntraopRecon"
 _REGION = "Region"
 _JIG = "Jig"
+_RESULT = "Result"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Settings:
         poseFile: Poses of another program; empty for none.
         poseSystem, poseUnit, poseRowsUp: As in PoseFileSettings.
         standardize: As in ReconstructionConfig.
+        device: As in ReconstructionConfig.
+        showCoverage: Whether what the X-rays do not show is covered in the slice views.
+        comparison: What is shown of an X-ray beside the result: measured, reprojected or difference.
+        saveFormat: mrb, nrrd, stl or dicom.
+        saveFolder: Where results are saved for other programs; empty for nowhere yet.
     """
 
     caseFolder: str = ""
@@ -52,6 +58,11 @@ class Settings:
     poseUnit: LengthUnit = PoseFileSettings.unit
     poseRowsUp: bool = PoseFileSettings.rows_up
     standardize: Standardize = ReconstructionConfig.standardize
+    device: Device = ReconstructionConfig.device
+    showCoverage: bool = True
+    comparison: str = "difference"
+    saveFormat: str = "mrb"
+    saveFolder: str = ""
 
 
 _CHOICES = {
@@ -60,6 +71,9 @@ _CHOICES = {
     "poseSystem": get_args(CoordinateSystem),
     "poseUnit": get_args(LengthUnit),
     "standardize": get_args(Standardize),
+    "device": get_args(Device),
+    "comparison": ("measured", "reprojected", "difference"),
+    "saveFormat": ("mrb", "nrrd", "stl", "dicom"),
 }
 
 
@@ -78,6 +92,15 @@ class ParameterNode(SettingsNode[Settings]):
     @regionNode.setter
     def regionNode(self, node) -> None:
         self.node.SetNodeReferenceID(_REGION, node.GetID() if node else None)
+
+    @property
+    def resultNode(self):
+        """The volume of the result that is shown, or None."""
+        return self.node.GetNodeReference(_RESULT)
+
+    @resultNode.setter
+    def resultNode(self, node) -> None:
+        self.node.SetNodeReferenceID(_RESULT, node.GetID() if node else None)
 
     @property
     def jigNode(self):
@@ -107,4 +130,5 @@ class ParameterNode(SettingsNode[Settings]):
         """
         region = regionFromRoiNode(self.regionNode) if self.regionNode else None
         settings = self.settings
-        return ReconstructionConfig(method=settings.method, quality=settings.quality, region=region, standardize=settings.standardize)
+        chosen = {name: getattr(settings, name) for name in ("method", "quality", "device", "standardize")}
+        return ReconstructionConfig(region=region, **chosen)

@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
 
 from IntraopReconLib.core.config import ReconstructionConfig, Region
 from SparseAnatomyLib.errors import InputError, ResourceError

@@ -18,6 +18,7 @@ from .ResultFolder import ResultXray
 
 PLANE_SIZE_PX = 160  # of the longer side at most: as large as a plane appears in 3D; the image node has every pixel
 FRUSTUM_COLOR = (0.95, 0.75, 0.3)
+_VIEW = "IntraopRecon.View"
 _SOURCE_DIAMETER_MM = 14.0
 
 
@@ -74,6 +75,11 @@ def setVisible(nodes: XrayNodes, visible: bool) -> None:
         node.GetDisplayNode().SetVisibility(visible)
 
 
+def viewName(imageNode) -> str:
+    """Return the name within the case of the X-ray that an image node shows."""
+    return imageNode.GetAttribute(_VIEW) or imageNode.GetName()
+
+
 def displayName(viewName: str) -> str:
     """Return a view's name without its folder and the file's ending."""
     return viewName.rsplit("/", 1)[-1].replace(".dcm", "")
@@ -121,6 +127,7 @@ def _imageNode(scene, xray: ResultXray, name: str):
     """Add a picture as a volume of one slice."""
     node = Nodes.imageNodeFromView(scene, xray.attenuation, xray.geometry, name)
     Nodes.setWindow(node, *displayRange(xray))
+    node.SetAttribute(_VIEW, xray.name)
     return node
 
 

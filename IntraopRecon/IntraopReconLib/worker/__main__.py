@@ -17,7 +17,7 @@ PREPARATION["preview_standardization"] = preview_standardization
 def reconstruct(job: Job) -> dict[str, Path]:
     """Reconstruct the case folder `case` into the folder `out` with the settings `config` (see `ReconstructionConfig.to_json`).
 
-    `skipped` holds the names of X-rays that are left out; in the folder `scene`, where one is named, the result is laid ready for the scene.
+    `skipped` holds the names of X-rays that are left out. In the folder `scene`, where one is named, the result is laid ready for a scene.
     """
     from IntraopReconLib.core.config_check import config_from_json
     from IntraopReconLib.core.pipeline import job_folder, reconstruct_case

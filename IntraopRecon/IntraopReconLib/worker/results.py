@@ -1,4 +1,4 @@
-"""What the worker does around a reconstruction: device and region before it, files for the scene, surfaces, pictures and exports after it."""
+"""What the worker does around a reconstruction: device and region before it, files for the scene, pictures, exports after it."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def bone(job: Job) -> dict[str, Path]:
 
 
 def compare(job: Job) -> dict[str, Path]:
-    """Draw the X-ray `view` of the result folder `result` into the file `out`: `kind` is measured, reprojected or difference."""
+    """Draw the X-ray `view` of the result folder `result` into the file `out`: `picture` is measured, reprojected or difference."""
     from IntraopReconLib.core.report_figures import view_picture
     from IntraopReconLib.core.result_folder import read_comparison
 
-    out, kind = Path(job.text("out")), job.text("kind")
+    out, kind = Path(job.text("out")), job.text("picture")
     pictures = view_picture(*read_comparison(Path(job.text("result")), job.text("view")))
     if kind not in pictures:
         raise InputError(f"There is no picture {kind}.", f"Choose one of {', '.join(pictures)}.")
@@ -91,8 +91,10 @@ def export(job: Job) -> dict[str, Path]:
 
 def _export_dicom(job: Job, out: Path, volume, grid) -> dict[str, Path]:
     from IntraopReconLib.core.dicom_export import DicomSource, export_dicom, identity_of_result
+    from IntraopReconLib.core.dicom_identity import is_case_of
 
-    identity = identity_of_result(_folder(job, "result"), _folder(job, "case"))
+    result, case = _folder(job, "result"), _folder(job, "case")
+    identity = identity_of_result(result, case if result and case and is_case_of(result, case) else None)
     source = DicomSource(volume, grid, _number(job, "threshold_per_mm"), identity)
     return export_dicom(out, source, lambda fraction, message, _=None: job.report(fraction, message))
 

@@ -32,6 +32,11 @@ def parentItem(scene, node) -> int:
     return hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node))
 
 
+def itemName(scene, item: int) -> str:
+    """Return the name of a subject hierarchy item."""
+    return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene).GetItemName(item)
+
+
 def removeItem(scene, item: int) -> None:
     """Remove a folder; data nodes that are in it stay in the scene."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)

@@ -122,7 +122,7 @@ def modelNodeFromPolyData(scene, polyDataLps: vtk.vtkPolyData, name: str):
 
 def updateModelNode(node, polyDataLps: vtk.vtkPolyData) -> None:
     """Give a model node another surface."""
-    node.SetAndObservePolyData(_transformedPolyData(polyDataLps, RAS_FROM_LPS))
+    node.SetAndObservePolyData(transformedPolyData(polyDataLps, RAS_FROM_LPS))
 
 
 def meshFromModelNode(node) -> TriangleMesh:
@@ -350,7 +350,8 @@ def _grid(lpsFromIjk: np.ndarray, size, name: str) -> VoxelGrid:
         raise InputError(f"The voxels of {name} are sheared.", "Resample it to a regular grid.") from error
 
 
-def _transformedPolyData(polyData: vtk.vtkPolyData, matrix: np.ndarray) -> vtk.vtkPolyData:
+def transformedPolyData(polyData: vtk.vtkPolyData, matrix: np.ndarray) -> vtk.vtkPolyData:
+    """Return poly data, normals included, moved by a transform [4, 4]."""
     transform = vtk.vtkTransform()
     transform.SetMatrix(_matrixFromArray(matrix))
     transformer = vtk.vtkTransformPolyDataFilter()

@@ -118,7 +118,7 @@ class WorkerLogic:
         if self._adding is not None:
             self._takeSteps()
 
-    def ask(self, kind: str, errand: Errand, **payload: Any) -> str:
+    def ask(self, kind: str, errand: Errand, /, **payload: Any) -> str:
         """Give the worker a job beside the one that is told by signals; it waits its turn.
 
         Args:

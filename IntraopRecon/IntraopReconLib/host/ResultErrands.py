@@ -1,0 +1,121 @@
+"""What the worker does for a result that is in the scene: its bone at another threshold, pictures, files for other programs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from IntraopReconLib.core.scene_files import grid_values
+from SparseAnatomyLib.errors import InputError, ResourceError, SparseAnatomyError
+from SparseAnatomyLib.grid import VoxelGrid
+from SparseAnatomyLib.host import Nodes
+from SparseAnatomyLib.host.WorkerLogic import Errand
+
+from .ReconLogic import ReconLogic
+from .ResultFolder import PreparedBone
+from .ResultNodes import ResultNodes
+
+_VOLUME = "volume.npy"
+Fail = Callable[[SparseAnatomyError], None]
+
+
+class ResultErrands:
+    """Sends a logic's worker on errands; arrays go there and come back as files in a folder of their own.
+
+    All methods raise a ResourceError where the worker cannot be started or the temporary folder cannot be written to.
+    """
+
+    def __init__(self, recon: ReconLogic) -> None:
+        """Prepare; no folder is made yet."""
+        self._recon, self._folder, self._count = recon, "", 0
+        self._written: tuple[Any, int] | None = None  # the volume node whose voxels lie in the folder, and their time of change
+        self._grid: VoxelGrid | None = None
+
+    def bone(self, nodes: ResultNodes, thresholdPerMm: float, done: Callable[[PreparedBone, VoxelGrid], None], failed: Fail) -> None:
+        """Compute the bone at another threshold."""
+        payload, grid, out = self._volume(nodes), self._grid, self._newPath()
+
+        def take(_paths: dict[str, str]) -> None:
+            done(PreparedBone(out, grid.shape_kji, thresholdPerMm), grid)
+            shutil.rmtree(out, ignore_errors=True)
+
+        self._recon.ask("bone", Errand(take, failed), **payload, threshold_per_mm=thresholdPerMm, out=str(out))
+
+    def compare(self, nodes: ResultNodes, view: str, kind: str, done: Callable[[Path], None], failed: Fail) -> None:
+        """Draw an X-ray: `kind` is measured, reprojected or difference."""
+        out = self._newPath().with_suffix(".png")
+        errand = Errand(lambda _paths: done(out), failed)
+        self._recon.ask("compare", errand, result=nodes.resultFolder, view=view, picture=kind, out=str(out))
+
+    def export(self, nodes: ResultNodes, name: str, kind: str, out: str, case: str | None, errand: Errand) -> None:
+        """Write files for other programs into the folder `out`: `kind` is nrrd, stl or dicom; `case` may say whose X-rays these are."""
+        payload = {**self._volume(nodes), "threshold_per_mm": nodes.thresholdPerMm}
+        result = nodes.resultFolder if (Path(nodes.resultFolder) / "report.json").is_file() else None
+        self._recon.ask("export", errand, **payload, name=name, format=kind, out=out, result=result, case=case)
+
+    def device(self, wanted: str, done: Callable[[str], None], failed: Fail) -> None:
+        """Ask which device is used, and why, in one sentence."""
+        out = self._newPath()
+        self._recon.ask("device", Errand(lambda _paths: done(_read(out)["sentence"]), failed), wanted=wanted, out=str(out))
+
+    def region(self, case: str, done: Callable[[Nodes.Box], None], failed: Fail) -> None:
+        """Ask for the box that is reconstructed where none is drawn."""
+        out = self._newPath()
+
+        def take(_paths: dict[str, str]) -> None:
+            values = _read(out)
+            done(Nodes.Box(*(np.array(values[key], float) for key in ("center_lps_mm", "extent_mm", "direction"))))
+
+        self._recon.ask("region", Errand(take, failed), case=case, out=str(out))
+
+    def forget(self) -> None:
+        """Remove the volume that lies in the folder: its scene is gone."""
+        self._written = None
+        if self._folder:
+            (Path(self._folder) / _VOLUME).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Remove the folder."""
+        self._written = None
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder = ""
+
+    def _volume(self, nodes: ResultNodes) -> dict[str, Any]:
+        """Write the volume unless it lies there already, and return what a request says of it."""
+        state = (nodes.volume, nodes.volume.GetImageData().GetMTime() if nodes.volume.GetImageData() else 0)
+        path = self._base() / _VOLUME
+        if self._written != state or not path.is_file():
+            array, self._grid = Nodes.arrayFromVolumeNode(nodes.volume)
+            try:
+                np.save(path, array.astype(np.float32, copy=False))
+            except OSError as error:
+                raise ResourceError(f"{path} cannot be written.", "Free some space on its disk, then try again.") from error
+            self._written = state
+        return {"volume": str(path), "grid": grid_values(self._grid)}
+
+    def _base(self) -> Path:
+        if not self._folder or not Path(self._folder).is_dir():
+            try:
+                self._folder = tempfile.mkdtemp(prefix="IntraopRecon-")
+            except OSError as error:
+                message = "The temporary folder cannot be written to."
+                raise ResourceError(message, "Free some space on its disk, then try again.") from error
+        return Path(self._folder)
+
+    def _newPath(self) -> Path:
+        self._count += 1
+        return self._base() / f"errand_{self._count:05d}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read.", "Try again.") from error
