@@ -15,7 +15,7 @@ from IntraopReconLib.core.standardization.measured_pairs import measured_views
 from IntraopReconLib.core.standardization.network import NetworkStandardizer, StandardizerCard
 from IntraopReconLib.core.standardization.pairs import TrainingView, draw_pair, without_contrast_agent
 from IntraopReconLib.core.standardization.train_standardizer import find_cts
-from IntraopReconLib.core.standardization.unet import STRIDE_PX, BackgroundNetwork
+from IntraopReconLib.core.standardization.unet import STRIDE_PX, BoneNetwork
 from IntraopReconLib.core.training_config import PairRanges, StandardizerTraining
 from IntraopReconLib.core.xrays.materials import MaterialVolumes
 from SparseAnatomyLib.errors import Cancelled, InputError
@@ -109,10 +109,21 @@ def test_an_erased_anomaly_costs_all_of_it():
     assert anomaly_l1(0.5 * ideal, ideal, mask) == pytest.approx(0.5)
 
 
-def test_an_untrained_network_lets_the_xray_pass():
-    image = torch.rand(1, 1, STRIDE_PX, STRIDE_PX)
+def test_an_untrained_network_lets_detail_pass_and_not_the_course():
+    image = torch.full((1, 1, 2 * STRIDE_PX, 2 * STRIDE_PX), 4.0)
+    image[:, :, 40:42, 40:42] += 1.0
     with torch.no_grad():
-        torch.testing.assert_close(BackgroundNetwork()(image, torch.ones_like(image)), image)
+        bone = BoneNetwork()(image, torch.ones_like(image))
+    assert bone[0, 0, 41, 41] == pytest.approx(1.0, abs=0.05)
+    assert bone[0, 0, :16].abs().max() < 1e-5
+
+
+def test_the_course_is_that_of_the_mask_alone():
+    mask = torch.ones(1, 1, 2 * STRIDE_PX, 2 * STRIDE_PX)
+    mask[..., :50] = 0
+    with torch.no_grad():
+        bone = BoneNetwork()(4.0 * mask, mask)
+    assert bone[..., 66:].abs().max() < 1e-5  # beside the border as far from it
 
 
 @pytest.mark.slow
@@ -144,7 +155,7 @@ def test_the_checkpoint_of_another_training_is_not_taken():
 def weights(tmp_path):
     """Return the file of weights that change the X-ray."""
     torch.manual_seed(0)
-    network = BackgroundNetwork()
+    network = BoneNetwork()
     torch.nn.init.normal_(network.last.weight, std=0.01)
     return NetworkStandardizer(network, CARD).save(tmp_path / "toy.pt")
 
@@ -222,7 +233,7 @@ def test_measured_pairs_are_drawn_as_they_were_measured(tmp_path):
     (view,) = measured_views(tmp_path)
     assert view.pixel_mm == 0.5
     exact = replace(TINY.pairs, crop_px=(64, 64), gain=(1, 1), offset=(0, 0), vignetting=0.0, round_field_share=0.0)
-    pair = draw_pair(view, replace(TINY, pairs=exact), rng)
+    pair = draw_pair(view, replace(TINY, input_px=64, pairs=exact), rng)
     np.testing.assert_allclose(pair.bone[0], bone, atol=1e-3)
     assert (pair.attenuation[0] - pair.bone[0]).mean() == pytest.approx(3.0, abs=0.01)
     assert np.abs(pair.bone[1] - pair.bone[0]).max() > 0

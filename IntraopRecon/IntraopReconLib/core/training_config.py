@@ -50,16 +50,16 @@ class StandardizerTraining:
         input_px: Edge of the network's input, after those.
         pairs_per_step: Each is two images: as it is, and with anomalies.
         rate: Adam's largest step size; it falls to a hundredth, along half a cosine.
-        gradient_weight: Of the L1 loss on the differences between neighboring pixels, beside the L1 loss.
+        gradient_weight: Of the L1 loss on the differences between neighboring pixels, beside the absolute and squared ones on the pixels.
         anomaly_weight: Of the L1 loss on what an anomaly changes, against what it should change.
         adversarial_weight: Of the discriminator's opinion; `adversarial_from`: share of the steps before it counts.
         averaging: Of the weights that ship, by step.
     """
 
-    steps: int = 12000
+    steps: int = 10000
     seed: int = 0
     views: int = 120
-    coarse_share: float = 0.5
+    coarse_share: float = 0.55
     input_px: int = 256
     pairs_per_step: int = 2
     rate: float = 1e-3

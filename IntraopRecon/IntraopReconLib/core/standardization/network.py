@@ -16,7 +16,7 @@ from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.model_files import card_text, half_precision, load_model, read_card, save_model
 from SparseAnatomyLib.resources import resource
 
-from .unet import STRIDE_PX, WIDTHS, BackgroundNetwork
+from .unet import STRIDE_PX, WIDTHS, BoneNetwork
 
 FORMAT, VERSION = "SparseAnatomy standardizer", 1
 CARD_VERSION = 1
@@ -68,7 +68,7 @@ class NetworkStandardizer:
 
     name = "network"
 
-    def __init__(self, network: BackgroundNetwork, card: StandardizerCard) -> None:
+    def __init__(self, network: BoneNetwork, card: StandardizerCard) -> None:
         self.network, self.card = network.eval().to(memory_format=torch.channels_last), card
 
     @classmethod
@@ -90,7 +90,7 @@ class NetworkStandardizer:
             message = f"The standardizer {path} is of version {content.get('version')}, this program reads {VERSION}."
             raise InputError(message, "Copy one of this version, or train it again.")
         try:
-            network = BackgroundNetwork(tuple(content["widths"]))
+            network = BoneNetwork(tuple(content["widths"]))
             network.load_state_dict({name: value.float() for name, value in content["network"].items()})
         except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"The standardizer {path} is damaged.", "Copy it again, or train it again.") from error
@@ -123,7 +123,7 @@ class NetworkStandardizer:
         with torch.inference_mode(), half_precision():
             padded = [functional.pad(each, padding) for each in (small * small_known, small_known)]
             bone = self.network(*padded)[:, :, : shape[0], : shape[1]].float()
-        if factor != 1:  # what is resampled is the background, which is smoother than bone
+        if factor != 1:  # what is resampled is what was taken away, which is smoother than bone
             bone = image - _resized(small - bone, list(mask.shape))
         return np.where(mask, np.maximum(bone[0, 0].numpy(), 0), 0).astype(np.float32)
 

@@ -18,9 +18,9 @@ from IntraopReconLib.core.training_config import StandardizerTraining
 from SparseAnatomyLib.errors import Cancelled
 from SparseAnatomyLib.model_files import half_precision, load_checkpoint, save_checkpoint
 
-from .losses import anomaly_l1, gradient_l1, masked_l1, opinion_loss
+from .losses import anomaly_l1, fidelity, gradient_l1, opinion_loss
 from .pairs import Pair, TrainingView, draw_pair
-from .unet import WIDTHS, BackgroundNetwork, PatchDiscriminator
+from .unet import WIDTHS, BoneNetwork, PatchDiscriminator
 
 CHECKPOINT_S = 60.0
 WARM_UP_STEPS = 100
@@ -45,7 +45,7 @@ class Training:
         torch.manual_seed(training.seed)
         self.views, self.training = views, training
         self.rng = np.random.default_rng(training.seed)
-        self.network = BackgroundNetwork().to(memory_format=torch.channels_last)
+        self.network = BoneNetwork().to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network)
         self.discriminator = PatchDiscriminator().to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=training.rate, weight_decay=1e-3, betas=(0.9, 0.98))
@@ -93,7 +93,7 @@ class Training:
         difference = predicted - bone
         each, masks = difference.flatten(0, 1)[:, None], mask.repeat_interleave(2, 0)
         return {
-            "l1": masked_l1(each, masks),
+            "fidelity": fidelity(each, masks),
             "gradient": self.training.gradient_weight * gradient_l1(each, masks),
             "anomaly": self.training.anomaly_weight * anomaly_l1(predicted, bone, mask),
         }
@@ -181,8 +181,8 @@ def _log(path: Path, step: int, cpu_s: float, losses: dict[str, float]) -> None:
     is_new = not path.exists()
     with path.open("a", encoding="utf-8") as log:
         if is_new:
-            log.write("step,cpu_s,l1,gradient,anomaly,adversarial\n")
-        values = [losses.get(name, math.nan) for name in ("l1", "gradient", "anomaly", "adversarial")]
+            log.write("step,cpu_s,fidelity,gradient,anomaly,adversarial\n")
+        values = [losses.get(name, math.nan) for name in ("fidelity", "gradient", "anomaly", "adversarial")]
         log.write(f"{step},{cpu_s:.1f}," + ",".join(f"{value:.5f}" for value in values) + "\n")
 
 

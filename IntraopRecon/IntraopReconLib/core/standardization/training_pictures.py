@@ -10,12 +10,12 @@ import torch
 from IntraopReconLib.core.training_config import StandardizerTraining
 
 from .pairs import TrainingView, draw_pair
-from .unet import BackgroundNetwork
+from .unet import BoneNetwork
 
 SHOWN = 4
 
 
-def write_picture(path: Path, network: BackgroundNetwork, views: dict[str, list[TrainingView]], training: StandardizerTraining) -> None:
+def write_picture(path: Path, network: BoneNetwork, views: dict[str, list[TrainingView]], training: StandardizerTraining) -> None:
     """Write a picture of the same few pairs each time: a row each of X-ray, the network's bone, the ideal bone, and the error.
 
     Args:
