@@ -132,13 +132,15 @@ class Standardize:
     """The standardized case folder; new or empty."""
     method: StandardizeMethod = "auto"
     """The trained network, the classical way (a wide background is taken off), or the network where its weights are there."""
+    weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE.pt")] = None
+    """Weights that `train-standardizer` wrote; those that ship by default."""
 
     def run(self) -> None:
         """Run it."""
         from IntraopReconLib.core.standardize_case import FILE, standardize_case
 
         with progress_bar() as report:
-            done = standardize_case(self.case, self.out, self.method, report)
+            done = standardize_case(self.case, self.out, self.method, report, self.weights)
         for warning in done.warnings:
             print(f"Warning: {warning}", file=sys.stderr)
         words = {"network": "by the network", "classical": "without a network", "original": "left as they are"}

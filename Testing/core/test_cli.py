@@ -28,7 +28,7 @@ FLAGS = {
     "calibrate": ["--fiducials", "--intrinsics", "--distortion", "--known-distance"],
     "import-poses": ["--intrinsics", "--coordinate-system", "--unit", "--rows-up", "--first-pixel"],
     "export-poses": ["--out", "--format"],
-    "standardize": ["--out", "--method"],
+    "standardize": ["--out", "--method", "--weights"],
     "reconstruct": ["--out", "--quality", "--method", "--device", "--spacing", "--roi", "--seed", "--no-standardize"],
     "evaluate": ["--ground-truth"],
     "export": ["--dicom", "--case", "--threshold"],

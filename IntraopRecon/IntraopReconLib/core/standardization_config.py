@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 StandardizeMethod = Literal["auto", "network", "classical"]
@@ -89,10 +90,12 @@ class StandardizationConfig:
 
     Attributes:
         method: The network, the classical standardizer, or the network where its weights are there (`auto`).
+        weights: Of the network, a `.pt` file with its card beside it; those that ship by default.
         classical: Of the classical standardizer.
         trust: When to doubt.
     """
 
     method: StandardizeMethod = "auto"
+    weights: Path | None = None
     classical: ClassicalSettings = ClassicalSettings()
     trust: TrustSettings = TrustSettings()

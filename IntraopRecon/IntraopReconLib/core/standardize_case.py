@@ -54,7 +54,9 @@ class StandardizedFolder:
     warnings: list[str]
 
 
-def standardize_case(case: Path, out: Path, method: StandardizeMethod = "auto", report: Report = silent) -> StandardizedFolder:
+def standardize_case(
+    case: Path, out: Path, method: StandardizeMethod = "auto", report: Report = silent, weights: Path | None = None
+) -> StandardizedFolder:
     """Standardize the X-rays of a case into a new case folder.
 
     Beads are taken out and distortion is corrected first, as for a reconstruction. The new folder holds `xrays/` (16 bit, proportional to
@@ -66,6 +68,7 @@ def standardize_case(case: Path, out: Path, method: StandardizeMethod = "auto", 
         out: The new case folder; new or empty.
         method: By what.
         report: Told about the progress.
+        weights: Of a network of one's own; those that ship by default.
 
     Raises:
         InputError: The case or the folder will not do, or the network is asked for and cannot be had.
@@ -81,7 +84,7 @@ def standardize_case(case: Path, out: Path, method: StandardizeMethod = "auto", 
     loaded = load_case(case)
     check_result_folder(out, _BYTES_PER_VIEW * len(loaded.views))
     with new_folder(out) as folder:
-        config = StandardizationConfig(method=method)
+        config = StandardizationConfig(method=method, weights=weights)
         done = standardized_case(loaded, "on", config, lambda share, what, _=None: report(_READ + (_WRITE - _READ) * share, what))
         posed = [one for one in read_poses(case / POSES_FILE) if one.grade != "red"]
         _write_case(folder, done, posed, report)

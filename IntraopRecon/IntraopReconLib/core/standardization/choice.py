@@ -84,13 +84,13 @@ def choose(config: StandardizationConfig) -> Chosen:
     """Return the standardizer that is asked for, or the classical one where the network cannot be had.
 
     Raises:
-        InputError: The network is asked for by name, and its weights are missing, damaged or changed.
+        InputError: The network is asked for by name or by its weights, and these are missing, damaged or changed.
     """
     classical = ClassicalStandardizer(config.classical)
     if config.method == "classical":
         return Chosen(classical)
     try:
-        weights = resource(WEIGHTS)  # without them, torch is not needed
+        weights = config.weights or resource(WEIGHTS)  # without them, torch is not needed
         from .network import NetworkStandardizer
 
         network = NetworkStandardizer.load(weights)
@@ -100,7 +100,7 @@ def choose(config: StandardizationConfig) -> Chosen:
         error = caught
     else:
         return Chosen(network, network.card.sha256)
-    if config.method == "network":
+    if config.method == "network" or config.weights is not None:
         raise InputError(error.message, f"{error.remedy} Or use the classical standardizer (--method classical).")
     return Chosen(classical, warning=f"{error.message} The X-rays were standardized without a network instead, which is less exact.")
 
