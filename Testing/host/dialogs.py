@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from PySide6 import QtWidgets
-from PySide6.QtCore import QCoreApplication, QEvent, QThread, QTimer
+from PySide6 import QtGui, QtWidgets
+from PySide6.QtCore import QCoreApplication, QEvent, QThread, QTimer, QUrl
 from PySide6.QtWidgets import QDialog, QMessageBox
 
 
@@ -17,11 +17,13 @@ class Answers:
     Attributes:
         shown: The texts of the windows that have come up.
         files: What file dialogs answer, the next one first; an empty text cancels.
+        opened: What was given to the programs of the desktop, such as the web browser.
         act: Does something with a window that is up; it is closed as by its default button otherwise.
     """
 
     shown: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    opened: list[str] = field(default_factory=list)
     act: Callable[[QDialog], None] | None = None
 
 
@@ -32,6 +34,7 @@ def reset() -> None:
     """Forget what was shown and said."""
     answers.shown.clear()
     answers.files.clear()
+    answers.opened.clear()
     answers.act = None
 
 
@@ -87,3 +90,14 @@ class QInputDialog(QtWidgets.QInputDialog):
         raise AssertionError("The test host answers no input dialogs.")
 
     getItem = getInt = getDouble = getText
+
+
+class QDesktopServices(QtGui.QDesktopServices):
+    """QDesktopServices that opens nothing and remembers what it was asked to open."""
+
+    @staticmethod
+    def openUrl(url: QUrl) -> bool:
+        if not (isinstance(url, QUrl) and url.isValid()):
+            raise TypeError(f"openUrl: expected a valid QUrl, got {url!r}.")
+        answers.opened.append(url.toLocalFile() or url.toString())
+        return True

@@ -9,13 +9,13 @@ from typing import Any
 import shiboken6
 from PySide6 import QtCore, QtGui, QtWidgets
 
-from .dialogs import QFileDialog, QInputDialog
+from .dialogs import QDesktopServices, QFileDialog, QInputDialog
 from .ui_loader import QUiLoader
 from .values import Enum, NotInSlicer
 from .wrapping import wrapper_class
 
 _MODULES = (QtWidgets, QtGui, QtCore)
-_OWN = {cls.__name__: cls for cls in (QFileDialog, QInputDialog, QUiLoader)}
+_OWN = {cls.__name__: cls for cls in (QDesktopServices, QFileDialog, QInputDialog, QUiLoader)}
 _NOT_WRAPPED = {"QEnum", "QFlag", "QtMsgType", "QT_TR_NOOP", "QByteArrayView", "QStringConverter", "QPermission", "QCalendarPermission"}
 
 
