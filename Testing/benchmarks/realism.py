@@ -37,7 +37,7 @@ from .table import provenance_line, table
 
 RESULT = REPOSITORY / "Testing" / "benchmarks" / "results" / "realism.json"
 PICTURE = REPOSITORY / "Resources" / "Screenshots" / "realistic_simulation.png"
-TILE_PX, GRAYS = 300, 64
+TILE_PX, GRAYS = 380, 96
 SPECIMEN_RADIUS_MM, SPECIMEN_BONE, SPECIMEN_SOFT = 48.0, 0.65, 0.12
 REAL_RADIUS_PX, REAL_PIXEL_MM = 508, 215 / 1008  # (0018,1612) Radius of Circular Shutter, (0018,1149) Field of View Dimension(s)
 REAL = {
@@ -88,8 +88,8 @@ INTENSIFIER = LookRanges(
     intensifier=1.0, curves=("linear",), bits=(12,), saturates=1.0, text=0.0, ramp=1.0, vignetting=(0.0, 0.04), iris_share=(0.92, 0.95)
 )
 FLAT_PANEL = LookRanges(intensifier=0.0, monochrome1=0.0, curves=("logarithm",), bits=(12,), text=0.0)
-SPECIMEN = Exposure(61.0, 0.0, 320.0, 0.03, 30.0, 0.012, 0.22, 0.23, 2.2)
-BRIGHT = replace(SPECIMEN, photons=1200.0, glare=0.11)
+SPECIMEN = Exposure(61.0, 0.0, 320.0, 0.015, 30.0, 0.002, 0.2, 0.22, 2.4)
+BRIGHT = replace(SPECIMEN, photons=4000.0, electronic_photons=9.0, scatter=0.03, glare=0.12)
 PATIENT = Exposure(77.0, 0.1, 1500.0, 0.06, 40.0, 0.05, 0.2, 0.25, 2.0)
 SHOTS = (
     Shot(
@@ -101,9 +101,9 @@ SHOTS = (
         replace(INTENSIFIER, brightness=(0.28, 0.28)), specimen=True, statistics=True,
     ),
     Shot("lumbar spine, screws", LUMBAR, (-4.8, -118.0, 330.0), 38, 8, 4, 6, PATIENT, INTENSIFIER, ("pedicle_screws",), detector_mm=300),
-    Shot("lumbar spine, from the side", LUMBAR, (-4.8, -128.0, 320.0), 86, 3, -6, 5, PATIENT, INTENSIFIER, ("k_wires",), detector_mm=280),
+    Shot("spine from the side, wires", THORAX, (0.0, 205.0, -610.0), 82, 3, -6, 5, PATIENT, INTENSIFIER, ("k_wires",), detector_mm=260),
     Shot("chest with leads", THORAX, (15.0, 190.0, -540.0), 8, 6, -3, 4, PATIENT, FLAT_PANEL, ("leads",), detector_mm=358),
-    Shot("hip, an old screw and a clamp", LUMBAR, (85.0, -120.0, 150.0), 20, -5, 8, 8, PATIENT, FLAT_PANEL, ("clamp",), detector_mm=300),
+    Shot("hip, an old screw and a clamp", LUMBAR, (85.0, -120.0, 168.0), 20, 0, 8, 8, PATIENT, FLAT_PANEL, ("clamp",), detector_mm=260),
 )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from IntraopReconLib.core.xrays.materials import material_integrals, material_vo
 from IntraopReconLib.core.xrays.radiograph import attenuation
 from IntraopReconLib.core.xrays.scene import Scene, draw_scene, take_xray
 from IntraopReconLib.core.xrays.siddon import line_integrals
-from IntraopReconLib.core.xrays.simulate import WATER_PER_MM, random_poses
+from IntraopReconLib.core.xrays.simulate import WATER_PER_MM, carm_view, random_poses
 from IntraopReconLib.core.xrays.simulate_beads import SteelBalls
 from IntraopReconLib.core.xrays.solids import ball, nothing, solid_integrals
 from IntraopReconLib.core.xrays.spectrum import transmission, tube_spectrum
@@ -218,6 +218,26 @@ def test_the_patient_goes_on_beyond_the_ends_of_the_ct(scene):
     assert more >= 90
     np.testing.assert_allclose(scene.patient.grid.center_lps_mm, volumes.grid.center_lps_mm, atol=1e-6)
     np.testing.assert_array_equal(scene.patient.per_mm[:, more - 5], scene.patient.per_mm[:, more + 5])
+
+
+def test_metal_does_not_go_on_beyond_the_ends_of_the_ct():
+    ct = make_ct()
+    hu = SimpleITK.GetArrayFromImage(ct)
+    hu[:8, 18:22, 23:27] = 3000  # a rod that ends with the CT
+    with_rod = SimpleITK.GetImageFromArray(hu)
+    with_rod.CopyInformation(ct)
+    patient = draw_scene(with_rod, CENTER, None, False, RealisticRanges(), np.random.default_rng(0)).patient
+    slices = np.flatnonzero(patient.per_mm[2].any((1, 2)))
+    more = (patient.per_mm.shape[1] - material_volumes(ct, 1.0).per_mm.shape[1]) // 2
+    assert more <= slices.min() < more + 3 and slices.max() < more + 30
+
+
+def test_borders_of_voxels_do_not_show(scene):
+    fine = carm_view(dataclasses.replace(SMALL, size_px=256, detector_mm=60.0), CENTER, 0.3, 0.0, 0.1, 620.0)
+    _, ideal = take_xray(scene, fine, "", np.random.default_rng(0))
+    sharp = material_integrals(scene.patient, fine, 1)[1]
+    assert np.abs(np.diff(ideal, 2)).max() < 0.5 * np.abs(np.diff(sharp, 2)).max()
+    assert ideal.sum() == pytest.approx(sharp.sum(), rel=1e-2)
 
 
 def test_instruments_are_in_truth_and_bone_alone(tmp_path, monkeypatch):

@@ -189,9 +189,13 @@ def _behind(body: np.ndarray, grid: VoxelGrid, center_lps_mm: np.ndarray) -> np.
 
 
 def _extended(volumes: MaterialVolumes) -> MaterialVolumes:
-    """Continue the patient beyond head and foot of the CT, mirrored: an X-ray ends at its collimator and not in a cut through the body."""
+    """Continue the patient beyond head and foot of the CT, mirrored: an X-ray ends at its collimator and not in a cut through the body.
+
+    Metal is not mirrored: where an implant ends with the CT, no second one starts.
+    """
     more = min(round(EXTENSION_MM / volumes.grid.spacing_mm[2]), volumes.per_mm.shape[1] - 1)
     per_mm = np.pad(volumes.per_mm, ((0, 0), (more, more), (0, 0), (0, 0)), mode="reflect")
+    per_mm[METAL, :more] = per_mm[METAL, per_mm.shape[1] - more :] = 0
     grid = volumes.grid
     origin = grid.origin_lps_mm - [0, 0, more * grid.spacing_mm[2]]
     return MaterialVolumes(per_mm, replace(grid, size_ijk=per_mm.shape[:0:-1], origin_lps_mm=origin))
