@@ -262,11 +262,11 @@ def weights(tmp_path, monkeypatch) -> Path:
     """Untrained weights in the place of those that ship."""
     torch = pytest.importorskip("torch")
     from IntraopReconLib.core.standardization.network import NetworkStandardizer, StandardizerCard
-    from IntraopReconLib.core.standardization.unet import BackgroundNetwork
+    from IntraopReconLib.core.standardization.unet import BoneNetwork
 
     torch.manual_seed(0)
     card = StandardizerCard("toy", "Nothing.", "CC0-1.0", "", 0.0, 0, "none")
-    path = NetworkStandardizer(BackgroundNetwork(), card).save(tmp_path / "bone.pt")
+    path = NetworkStandardizer(BoneNetwork(), card).save(tmp_path / "bone.pt")
     monkeypatch.setattr(choice, "resource", lambda name: path)
     return path
 
@@ -292,5 +292,16 @@ def test_weights_that_were_tampered_with_are_not_used(weights, damage):
     chosen = choose(CONFIG)
     assert chosen.standardizer.name == "classical"
     assert chosen.warning.count(". ") == 1  # one sentence about the weights, one about what was done instead
-    with pytest.raises(InputError):
-        choose(StandardizationConfig(method="network"))
+    assert str(weights.parent) not in chosen.warning  # reports tell no folders
+    for asked in (StandardizationConfig(method="network"), StandardizationConfig(weights=weights)):
+        with pytest.raises(InputError):
+            choose(asked)
+
+
+def test_weights_of_one_s_own(weights, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    for path in (weights, weights.with_suffix(".json")):
+        path.rename(own / path.name)
+    assert choose(CONFIG).standardizer.name == "classical"
+    assert choose(StandardizationConfig(weights=own / "bone.pt")).standardizer.name == "network"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from .standardizer import Standardizer
 from .trust import background_level, is_export, noise_of
 
 WEIGHTS = "Standardizer/bone.pt"  # within Resources
+LOOKED_AT = 8  # views tell what a case shows
 MOST_SATURATED = 0.01  # of a computed image
 
 
@@ -68,7 +71,7 @@ def decide(views: Sequence[MeasuredView], asked: Standardize, config: Standardiz
         return Decision(False, reason)
     if _most(sum(one.origin.was_exposed for one in facts), views):
         return Decision(True, "The X-rays were standardized: their files state a tube voltage and an exposure, as those of a C-arm.")
-    levels = [_background_level(view, config) for view in views]
+    levels = [_background_level(view, config) for view in views[:: max(1, len(views) // LOOKED_AT)]]
     level = float(np.median(levels)) if levels else float("inf")
     if level < config.trust.least_background:
         return Decision(
@@ -102,7 +105,15 @@ def choose(config: StandardizationConfig) -> Chosen:
         return Chosen(network, network.card.sha256)
     if config.method == "network" or config.weights is not None:
         raise InputError(error.message, f"{error.remedy} Or use the classical standardizer (--method classical).")
-    return Chosen(classical, warning=f"{error.message} The X-rays were standardized without a network instead, which is less exact.")
+    told = error.message.replace(str(_folder_of_weights()) + os.sep, "")  # reports tell no folders
+    return Chosen(classical, warning=f"{told} The X-rays were standardized without a network instead, which is less exact.")
+
+
+def _folder_of_weights() -> Path:
+    try:
+        return resource(WEIGHTS).parent
+    except InputError:
+        return Path(WEIGHTS).parent
 
 
 def _most(count: int, views: Sequence[MeasuredView]) -> bool:
