@@ -28,7 +28,7 @@ class PairRanges:
     crop_px: tuple[int, int] = (220, 400)
     soft: tuple[float, float] = (0.6, 1.4)
     no_soft_share: float = 0.08
-    fat: float = 0.35
+    fat: float = 0.25
     organs: tuple[int, int] = (0, 6)
     bone: tuple[float, float] = (0.6, 1.3)
     gain: tuple[float, float] = (0.94, 1.06)
@@ -56,13 +56,13 @@ class StandardizerTraining:
         averaging: Of the weights that ship, by step.
     """
 
-    steps: int = 10000
+    steps: int = 9000
     seed: int = 0
     views: int = 120
-    coarse_share: float = 0.55
+    coarse_share: float = 0.5
     input_px: int = 256
     pairs_per_step: int = 2
-    rate: float = 1e-3
+    rate: float = 1.5e-3
     gradient_weight: float = 1.0
     anomaly_weight: float = 1.0
     adversarial_weight: float = 0.003

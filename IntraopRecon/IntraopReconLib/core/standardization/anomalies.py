@@ -53,11 +53,10 @@ def draw_organs(integrals: np.ndarray, pixel_mm: float, count: int, rng: np.rand
     changed = integrals.astype(np.float32, copy=True)
     for _ in range(count):
         at = int(rng.integers(changed.shape[1])), int(rng.integers(changed.shape[2]))
-        chord_mm = _ellipsoid(changed.shape[1:], at, pixel_mm, rng, (4.0, 60.0))
-        if rng.random() < 0.4:  # gas, fat or an organ that ends softly
-            chord_mm = gaussian_filter(chord_mm, rng.uniform(1.0, 8.0) / pixel_mm)
-        gas = np.maximum(-SOFT_PER_MM * chord_mm, -0.7 * changed[0])
-        changed[0] += gas if rng.random() < 0.5 else SOFT_PER_MM * rng.uniform(0.1, 0.6) * chord_mm
+        is_gas = rng.random() < 0.4
+        chord_mm = _ellipsoid(changed.shape[1:], at, pixel_mm, rng, (3.0, 18.0) if is_gas else (10.0, 60.0))
+        contrast = -1.0 if is_gas else rng.uniform(0.03, 0.15) * rng.choice([-1, 1])  # organs and fat differ by up to 150 HU
+        changed[0] = np.maximum(changed[0] + SOFT_PER_MM * contrast * chord_mm, 0.3 * changed[0])
     return np.maximum(changed, 0, out=changed)
 
 
