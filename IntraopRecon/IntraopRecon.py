@@ -165,6 +165,7 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.onSceneChanged()
         if isReady():
             self.logic.recon.warmUp()
+            self.logic.preparation.warmUp()
 
     def cleanup(self) -> None:
         """Stop the worker before the application goes."""

@@ -21,6 +21,8 @@ from .ResultErrands import ResultErrands
 from .ResultNodes import ResultNodes, currentResult
 from .StandardizedPreview import StandardizedPreview
 
+LEAST_VIEWS = 2  # as in core.case
+
 
 class Section(Protocol):
     """One step of the panel."""
@@ -91,6 +93,14 @@ class Panel:
         if self.preparation.job == STANDARDIZE:
             return _("The X-rays are being standardized: wait until that is done, or cancel it.")
         return ""
+
+    def reasonTooFew(self) -> str:
+        """Return why the X-rays that are used are not enough for a reconstruction; empty if they are, or are not known yet."""
+        if self.prepared is None or len(self.usedViews()) >= LEAST_VIEWS:
+            return ""
+        if sum(view.isUsable for view in self.prepared.views) >= LEAST_VIEWS:
+            return _("Fewer than two X-rays are used: give more of them a check mark in step 1.")
+        return _("The poses of the X-rays are not known: find them in step 2 first.")
 
     def forgetCase(self) -> None:
         """Let go of X-rays that are no longer those of the folder."""

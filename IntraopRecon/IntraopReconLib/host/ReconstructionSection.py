@@ -71,7 +71,7 @@ class ReconstructionSection:
             return environmentSentence()
         if not panel.parameters.settings.caseFolder:
             return _("Choose the X-rays in step 1 first.")
-        return panel.reasonNotToPrepare()
+        return panel.reasonNotToPrepare() or panel.reasonTooFew()
 
     def _reasonNotToDraw(self) -> str:
         if not isReady():

@@ -57,9 +57,7 @@ class StandardizationSection:
             return _("Read the X-rays in step 1 first.")
         if panel.parameters.settings.standardize == "off":
             return _("The X-rays are not standardized: choose auto or on above.")
-        if len(panel.usedViews()) < 2:
-            return _("Find the poses of the X-rays in step 2 first.")
-        return panel.reasonNotToPrepare() or ("" if isReady() else environmentSentence())
+        return panel.reasonTooFew() or panel.reasonNotToPrepare() or ("" if isReady() else environmentSentence())
 
     def _reasonNothingToSee(self) -> str:
         """Return why there are no pictures."""
