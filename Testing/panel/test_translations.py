@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-MODULE = REPOSITORY / "ShapeCompletion"
-SOURCES = [MODULE / "ShapeCompletion.py", *sorted((MODULE / "ShapeCompletionLib" / "host").glob("*.py"))]
+MODULES = [REPOSITORY / name for name in ("IntraopRecon", "ShapeCompletion")]
+SOURCES = [path for module in MODULES for path in (module / f"{module.name}.py", *sorted(module.rglob("host/*.py")))]
 SHOWN = {"text", "toolTip", "title"}
 
 
