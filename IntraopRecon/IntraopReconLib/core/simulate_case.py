@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import SimpleITK
 
-from SparseAnatomyLib.errors import InputError, ResourceError
+from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.geometry import XrayView
 from SparseAnatomyLib.grid import VoxelGrid
+from SparseAnatomyLib.staging import new_folder
 
 from .calibration.fiducials import KIND_OF_SIZE, Fiducials, write_fiducials
 from .calibration.poses import PosedImage, write_poses
@@ -61,7 +59,7 @@ def simulate_case(ct_path: Path, out: Path, config: SimulationConfig, report: Re
         Cancelled: From `report`.
     """
     _check_settings(config)
-    with _new_folder(out) as folder:
+    with new_folder(out) as folder:
         report(0.0, "Reading the CT")
         ct = read_ct(ct_path)
         center = np.array(config.center_lps_mm if config.center_lps_mm is not None else bone_centroid_lps_mm(ct), float)
@@ -138,30 +136,3 @@ def _check_settings(config: SimulationConfig) -> None:
     for name, holds, expected in rules:
         if not holds:
             raise InputError(f"The setting {name} must be {expected}.", f"Correct {name}.")
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `out` that becomes `out` at the end, or vanishes if anything fails."""
-    out = Path(out).absolute()
-    temporary = None
-    try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(f"{out} exists and is not empty.", "Choose another folder for --out, or remove this one.")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", suffix=".partial", dir=out.parent))
-        temporary.chmod(0o755)
-        yield temporary
-        if out.exists():
-            out.rmdir()
-        os.replace(temporary, out)
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise InputError(f"The folder {out} cannot be written.", "Choose a folder that you may write to.") from error
-    except OSError as error:
-        reason = error.strerror or error
-        raise ResourceError(
-            f"The folder {out} could not be written: {reason}.", "Free some disk space or choose another folder."
-        ) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
