@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import SimpleITK
 import slicer
-from PySide6.QtWidgets import QAbstractButton, QComboBox
+from PySide6.QtWidgets import QAbstractButton, QComboBox, QLabel, QTableWidget
 from Testing.host.ctk_widgets import ctkPathLineEdit
-from Testing.host.hands import OutOfReach, choose, click, wait_until, write
+from Testing.host.hands import OutOfReach, choose, click, click_at, drag, drop, select_cell, turn_wheel, wait_until, write
 from Testing.host.values import unwrap
 
 from IntraopReconLib.core.config import SimulationConfig
@@ -51,6 +51,8 @@ class Monkey:
             self._running.scene.Clear()
         elif chance < 0.12:
             self._sample()
+        elif chance < 0.14:
+            self._drop()
         elif chance < 0.2:
             name = self._random.choice(list(self._running.module_manager.loaded))
             self.done.append(f"module {name}")
@@ -80,6 +82,10 @@ class Monkey:
             if isinstance(cpp, QAbstractButton):
                 self.done.append(f"click {cpp.objectName()}")
                 click(widget)
+            elif isinstance(cpp, QTableWidget):
+                self._use_table(widget, cpp)
+            elif isinstance(cpp, QLabel):
+                self._use_picture(widget, cpp)
             elif isinstance(cpp, ctkPathLineEdit):
                 text = self._random.choice(self._texts)
                 self.done.append(f"write {text}")
@@ -94,9 +100,33 @@ class Monkey:
         except OutOfReach as error:
             self.done[-1] += f" ({error})"
 
+    def _use_table(self, widget, cpp: QTableWidget) -> None:
+        row, on_check_box = self._random.randrange(max(cpp.rowCount(), 1)), self._random.random() < 0.4
+        self.done.append(f"select row {row} of {cpp.objectName()}")
+        select_cell(widget, row, 0, on_check_box)
+
+    def _use_picture(self, widget, cpp: QLabel) -> None:
+        x, y = self._random.random() * cpp.width(), self._random.random() * cpp.height()
+        self.done.append(f"mouse at {x:.0f}, {y:.0f} of {cpp.objectName()}")
+        what = self._random.randrange(4)
+        if what == 0:
+            turn_wheel(widget, x, y, self._random.choice([-3, 4]))
+        elif what == 1:
+            drag(widget, (x, y), (y, x))
+        else:
+            click_at(widget, x, y, right=what == 2, double=what == 3)
+
+    def _drop(self) -> None:
+        paths = [text for text in self._random.choices(self._texts, k=2) if text]
+        self.done.append(f"drop {paths}")
+        with suppress(OutOfReach):
+            drop(self._running.widget("IntraopRecon").ui.noticeLabel.parentWidget(), paths)
+
 
 def _is_usable(cpp) -> bool:
-    return isinstance(cpp, QAbstractButton | QComboBox | ctkPathLineEdit) or bool(cpp.findChildren(QComboBox))
+    if isinstance(cpp, QLabel):
+        return cpp.objectName().endswith("Picture")
+    return isinstance(cpp, QAbstractButton | QComboBox | QTableWidget | ctkPathLineEdit) or bool(cpp.findChildren(QComboBox))
 
 
 @pytest.mark.slow
@@ -112,7 +142,8 @@ def test_nothing_is_raised_whatever_is_pressed(running, case, tmp_path, name: st
         monkey.act()
         assert running.errors == [], monkey.done[-30:]
         assert "error of its own" not in running.widget(name).ui.statusLabel.text, monkey.done[-30:]
-    jobs = [running.widget("IntraopRecon").logic.recon, running.widget("ShapeCompletion").logic.completion]
+    recon = running.widget("IntraopRecon").logic
+    jobs = [recon.recon, recon.preparation, running.widget("ShapeCompletion").logic.completion]
     running.widget("ShapeCompletion").ui.liveCheckBox.checked = False
     for job in jobs:
         job.cancel()
