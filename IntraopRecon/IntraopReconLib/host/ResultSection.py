@@ -16,6 +16,7 @@ from SparseAnatomyLib.host.SceneFiles import saveScene
 from SparseAnatomyLib.host.Translate import tr as _
 from SparseAnatomyLib.host.Usable import Usable
 from SparseAnatomyLib.host.WorkerLogic import Errand
+from SparseAnatomyLib.staging import check_result_folder
 
 from .CoarseBone import CoarseBone
 from .Panel import Panel
@@ -25,6 +26,7 @@ from .XRays import displayName, viewName
 
 COMPARISONS = ("measured", "reprojected", "difference")
 FORMATS = ("mrb", "nrrd", "stl", "dicom")
+_SCENE_BYTES = 50e6
 _REST_MS = 150  # after the last move of the slider the worker makes the fine surface
 _RANGE = (0.25, 3.0)  # of the slider, in shares of the threshold that the reconstruction has chosen
 
@@ -264,6 +266,7 @@ class ResultSection:
         """Save the scene, which Slicer itself does and which takes the time that it takes."""
         import qt
 
+        check_result_folder(path.parent, _SCENE_BYTES)
         path.parent.mkdir(parents=True, exist_ok=True)
         qt.QApplication.setOverrideCursor(qt.QCursor(qt.Qt.WaitCursor))
         try:
