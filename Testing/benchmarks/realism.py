@@ -3,7 +3,7 @@
     python -m Testing.benchmarks.realism [--data DIR] [--pictures FOLDER] [--quick]
 
 Writes Resources/Screenshots/realistic_simulation.png, of simulated X-rays only, and Testing/benchmarks/results/realism.json, and prints its
-table. Beside real X-rays they are drawn into the folder of --pictures: those do not ship.
+table, which the README quotes. Beside real X-rays they are drawn into the folder of --pictures: those do not ship.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ from IntraopReconLib.core.xrays.solids import nothing
 from .image_statistics import NOISE_BANDS, Statistics, open_field, statistics
 from .provenance import provenance, write_result
 from .scenes import REPOSITORY, data_folder
-from .table import provenance_line, table
+from .table import fill_readme, provenance_line, table
 
 RESULT = REPOSITORY / "Testing" / "benchmarks" / "results" / "realism.json"
 PICTURE = REPOSITORY / "Resources" / "Screenshots" / "realistic_simulation.png"
+README_MARKS = ("<!-- realism:start -->", "<!-- realism:end -->")
 TILE_PX, GRAYS = 380, 96
 SPECIMEN_RADIUS_MM, SPECIMEN_BONE, SPECIMEN_SOFT = 48.0, 0.65, 0.12
 REAL_RADIUS_PX, REAL_PIXEL_MM = 508, 215 / 1008  # (0018,1612) Radius of Circular Shutter, (0018,1149) Field of View Dimension(s)
@@ -268,6 +269,7 @@ def main() -> int:
     tiles = [tile(image, shot.looks.curves == ("linear",)) for shot, image in zip(SHOTS, images, strict=True)]
     if not options.quick:
         write_result(RESULT, result)
+        fill_readme(REPOSITORY / "README.md", markdown(result), README_MARKS)
         sheet(tiles, 3).save(PICTURE, optimize=True)
     if options.pictures:
         options.pictures.mkdir(parents=True, exist_ok=True)
