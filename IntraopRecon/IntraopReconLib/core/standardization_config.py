@@ -56,6 +56,7 @@ class TrustSettings:
         least_background: Attenuation behind the bones, median over the object: simulated bone-enhanced images have 0.6 or less, a hand or a
             specimen 0.4 or less, a trunk 1.6 or more.
         object_attenuation: Where there is less, there is no object.
+        look_mm: Uncertainty is looked at on pixels about as wide, at the detector.
         turn_deg, scale: A second look at each image, mirrored, and a third, turned and enlarged; what comes out differently is uncertain.
         unsure_share: Uncertainty over bone (root mean squares) beyond which a learned result is not used.
     """
@@ -79,6 +80,7 @@ class TrustSettings:
     metal_block_mm: float = 1.5
     least_background: float = 0.9
     object_attenuation: float = 0.1
+    look_mm: float = 1.5
     turn_deg: float = 4.0
     scale: float = 1.04
     unsure_share: float = 0.5

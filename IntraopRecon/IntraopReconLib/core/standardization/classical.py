@@ -79,7 +79,7 @@ def background(attenuation: np.ndarray, mask: np.ndarray, pixel_mm: float, setti
     eroded = ndimage.minimum_filter(np.where(known, blocks, np.inf), footprint=disc, mode="constant", cval=np.inf)
     opened = ndimage.maximum_filter(np.where(known, eroded, -np.inf), footprint=disc, mode="constant", cval=-np.inf)
     course = np.minimum(_smooth(opened, known, settings.smoothing_mm / block_mm), _smooth(blocks, known, 1.0))
-    return _enlarged(course, edge, attenuation.shape)
+    return enlarged(course, edge, attenuation.shape)
 
 
 def block_means(image: np.ndarray, mask: np.ndarray, edge: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -107,7 +107,7 @@ def _smooth(image: np.ndarray, known: np.ndarray, sigma: float) -> NDArray[np.fl
     return (total / np.maximum(weight, 1e-3))[tuple(nearest)]
 
 
-def _enlarged(blocks: np.ndarray, edge: int, shape: tuple[int, int]) -> NDArray[np.float32]:
+def enlarged(blocks: np.ndarray, edge: int, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Return the blocks as pixels, linear between their centers."""
     if edge == 1:
         return blocks

@@ -80,11 +80,11 @@ def _standardized(original: MeasuredView, standardizer: Standardizer, config: St
     chosen = classical if use == "classical" else standardizer
     pixel_mm = float(view.geometry.pixel_pitch_mm.mean())
     bone = chosen.bone(view.attenuation, view.mask, pixel_mm)
-    spread = uncertainty(chosen, view, bone, config.trust)
+    spread = uncertainty(chosen, view, config.trust)
     if chosen.name != classical.name and (doubts := unsure(chosen.name, bone, spread, view.mask, config.trust)):
         findings, chosen = [*doubts, *findings], classical
         bone = chosen.bone(view.attenuation, view.mask, pixel_mm)
-        spread = uncertainty(chosen, view, bone, config.trust)
+        spread = uncertainty(chosen, view, config.trust)
     return StandardizedView(original, replace(view, attenuation=bone), chosen.name, spread, tuple(findings))
 
 

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from IntraopReconLib.core.standardization_config import ClassicalSettings, TrustSettings
 from IntraopReconLib.core.xrays.radiograph import MeasuredView
 
-from .classical import background, block_means
+from .classical import background, block_means, enlarged
 from .standardizer import Standardizer
 
 Use = Literal["standardized", "classical", "original"]
@@ -95,28 +95,32 @@ def background_level(view: MeasuredView, settings: TrustSettings, classical: Cla
     return float(np.median(behind[inside])) if inside.any() else 0.0
 
 
-def uncertainty(standardizer: Standardizer, view: MeasuredView, bone: np.ndarray, settings: TrustSettings) -> NDArray[np.float32]:
-    """Return how differently the image comes out mirrored, and turned a little and enlarged.
+def uncertainty(standardizer: Standardizer, view: MeasuredView, settings: TrustSettings) -> NDArray[np.float32]:
+    """Return how differently the image comes out mirrored, and turned a little and enlarged; on coarse pixels, to be quick.
 
     Args:
         standardizer: Any.
         view: The image.
-        bone: What the standardizer makes of it, float [row, column].
-        settings: How far it is turned and enlarged.
+        settings: How coarse, how far it is turned and enlarged.
 
     Returns:
         Standard deviation over the three looks, in attenuation, float32 [row, column]; 0 outside the mask.
     """
     pixel_mm = float(view.geometry.pixel_pitch_mm.mean())
-    mirrored = standardizer.bone(np.fliplr(view.attenuation).copy(), np.fliplr(view.mask).copy(), pixel_mm)[:, ::-1]
+    edge = max(1, int(settings.look_mm / pixel_mm))
+    image, mask = block_means(view.attenuation, view.mask, edge)
+    pixel_mm *= edge
+    straight = standardizer.bone(image, mask, pixel_mm)
+    mirrored = standardizer.bone(np.fliplr(image).copy(), np.fliplr(mask).copy(), pixel_mm)[:, ::-1]
     angle = np.deg2rad(settings.turn_deg)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / settings.scale
-    known = _warped(view.mask.astype(np.float32), turn) > 0.99
-    other = standardizer.bone(np.where(known, _warped(view.attenuation, turn), 0).astype(np.float32), known, pixel_mm / settings.scale)
+    known = _warped(mask.astype(np.float32), turn) > 0.99
+    other = standardizer.bone(np.where(known, _warped(image, turn), 0).astype(np.float32), known, pixel_mm / settings.scale)
     back = np.linalg.inv(turn)
     seen = _warped(known.astype(np.float32), back) > 0.99
-    turned = np.where(seen, _warped(other, back), bone)  # what the turn took out of the picture was looked at twice only
-    return np.where(view.mask, np.std([bone, mirrored, turned], axis=0), 0).astype(np.float32)
+    turned = np.where(seen, _warped(other, back), straight)  # what the turn took out of the picture was looked at twice only
+    spread = enlarged(np.std([straight, mirrored, turned], axis=0).astype(np.float32), edge, view.mask.shape)
+    return np.where(view.mask, spread, 0).astype(np.float32)
 
 
 def unsure(name: str, bone: np.ndarray, spread: np.ndarray, mask: np.ndarray, settings: TrustSettings) -> list[Finding]:
