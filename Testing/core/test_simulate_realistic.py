@@ -223,7 +223,8 @@ def test_the_patient_goes_on_beyond_the_ends_of_the_ct(scene):
 def test_metal_does_not_go_on_beyond_the_ends_of_the_ct():
     ct = make_ct()
     hu = SimpleITK.GetArrayFromImage(ct)
-    hu[:8, 18:22, 23:27] = 3000  # a rod that ends with the CT
+    hu[:10] = hu[10]  # the water reaches the end of the CT
+    hu[:8, 18:22, 23:27] = 3000  # and so does a rod in it
     with_rod = SimpleITK.GetImageFromArray(hu)
     with_rod.CopyInformation(ct)
     patient = draw_scene(with_rod, CENTER, None, False, RealisticRanges(), np.random.default_rng(0)).patient
