@@ -144,6 +144,16 @@ def test_masks_are_carried_along(view):
     np.testing.assert_allclose(done.difference[mask], (view.attenuation - done.view.attenuation)[mask])
 
 
+def test_the_rim_of_the_field_is_taken_off(view):
+    mask = np.hypot(*np.mgrid[-1:1:160j, -1:1:160j]) < 0.9
+    mask[70:80, 70:80] = False
+    (done,) = standardize_views([replace(view, mask=mask)], ClassicalStandardizer())
+    lost = mask & ~done.view.mask
+    assert 0.01 < lost.mean() < 0.05
+    assert not lost[60:90, 60:90].any()
+    assert (done.view.attenuation[lost] == 0).all()
+
+
 def test_what_comes_out_differently_is_unsure_and_not_used(view):
     (done,) = standardize_views([view], Fickle())
     assert done.used == "classical"
@@ -202,6 +212,13 @@ def test_computed_images_of_bone_are_left_alone_and_xrays_are_not(tmp_path, samp
         (drr, "on", True, "as asked for"),
         (real, "auto", True, "soft tissue"),
         (real, "off", False, "as asked for"),
+        ([measured(tmp_path, xray(n)[0], air=None) for n in range(3)], "auto", True, "soft tissue"),
+        (
+            [measured(tmp_path, stored_values(bones(seed=n) + 0.05 * soft_tissue() + 0.02), air=None) for n in range(3)],
+            "auto",
+            False,
+            "bone",
+        ),
         ([replace(one, stored=replace(one.stored, origin=Origin(shows_bone_only=True))) for one in real], "auto", False, "bone only"),
         ([replace(one, stored=replace(one.stored, origin=Origin(was_exposed=True))) for one in drr], "auto", True, "tube voltage"),
         ([*drr, *real[:1]], "auto", False, "computed"),

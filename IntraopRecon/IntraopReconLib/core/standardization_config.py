@@ -93,11 +93,13 @@ class StandardizationConfig:
     Attributes:
         method: The network, the classical standardizer, or the network where its weights are there (`auto`).
         weights: Of the network, a `.pt` file with its card beside it; those that ship by default.
+        rim_mm: Width of the field's rim that no longer counts, at the detector: penumbra of a collimator.
         classical: Of the classical standardizer.
         trust: When to doubt.
     """
 
     method: StandardizeMethod = "auto"
     weights: Path | None = None
+    rim_mm: float = 2.0
     classical: ClassicalSettings = ClassicalSettings()
     trust: TrustSettings = TrustSettings()

@@ -21,6 +21,7 @@ from .trust import background_level, is_export, noise_of
 
 WEIGHTS = "Standardizer/bone.pt"  # within Resources
 LOOKED_AT = 8  # views tell what a case shows
+BRIGHTEST_BEHIND = 0.2  # attenuation of the brightest pixels where no open field is seen: at least that of some soft tissue
 MOST_SATURATED = 0.01  # of a computed image
 
 
@@ -121,10 +122,11 @@ def _most(count: int, views: Sequence[MeasuredView]) -> bool:
 
 
 def _background_level(view: MeasuredView, config: StandardizationConfig) -> float:
-    """Return the attenuation behind the bones; infinite for an image that no program computed, and where nobody can tell."""
+    """Return the attenuation behind the bones; infinite for an image that no program computed."""
     facts = view.stored
-    if facts is not None and (not facts.air_is_known or facts.saturated_share > MOST_SATURATED or is_export(view, config.trust)):
+    if facts is not None and (facts.saturated_share > MOST_SATURATED or is_export(view, config.trust)):
         return float("inf")
     if noise_of(view.attenuation, view.mask, config.trust).falls(config.trust):  # reversed: soft tissue looks like air
         return float("inf")
-    return background_level(view, config.trust, config.classical)
+    unseen = BRIGHTEST_BEHIND if facts is not None and not facts.air_is_known else 0.0
+    return background_level(view, config.trust, config.classical) + unseen

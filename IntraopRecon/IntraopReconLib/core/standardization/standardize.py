@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import ndimage
 
 from IntraopReconLib.core.calibration.inpaint import fill
 from IntraopReconLib.core.calibration_config import InpaintSettings
@@ -24,7 +25,8 @@ class StandardizedView:
 
     Attributes:
         original: As it was measured, beads taken out.
-        view: What a reconstruction uses: attenuation of bone, with the mask carried along; the original where nothing could be made of it.
+        view: What a reconstruction uses: attenuation of bone, with the mask carried along less the rim of the field; the original where
+            nothing could be made of it.
         used: `network`, `classical`, or `original`.
         uncertainty: Standard deviation over several looks, in attenuation, float32 [row, column]; 0 for an original.
         findings: What is odd, the gravest first.
@@ -85,7 +87,16 @@ def _standardized(original: MeasuredView, standardizer: Standardizer, config: St
         findings, chosen = [*doubts, *findings], classical
         bone = chosen.bone(view.attenuation, view.mask, pixel_mm)
         spread = uncertainty(chosen, view, config.trust)
-    return StandardizedView(original, replace(view, attenuation=bone), chosen.name, spread, tuple(findings))
+    inside = _without_rim(view.mask, config.rim_mm / pixel_mm)
+    kept = replace(view, attenuation=np.where(inside, bone, 0).astype(np.float32), mask=inside)
+    return StandardizedView(original, kept, chosen.name, np.where(inside, spread, 0).astype(np.float32), tuple(findings))
+
+
+def _without_rim(mask: np.ndarray, width_px: float) -> np.ndarray:
+    """Take the rim of the field away, where a collimator half covers the beam and looks like bone; holes within stay as they are."""
+    outside = np.pad(np.zeros_like(mask), 1, constant_values=True)
+    outside = ndimage.binary_propagation(outside, mask=~np.pad(mask, 1))[1:-1, 1:-1]
+    return mask & (ndimage.distance_transform_edt(~outside) > width_px) if outside.any() else mask
 
 
 def _without_graphics(view: MeasuredView) -> MeasuredView:
