@@ -94,13 +94,14 @@ def voxels_above(field: np.ndarray, grid: VoxelGrid, level: float, smallest_isla
     return _without_small_islands(field > np.float32(level), smallest_island_mm3 / grid.voxel_volume_mm3)
 
 
-def write_vtp(mesh: TriangleMesh, path: Path, point_scalars: Mapping[str, np.ndarray] | None = None) -> None:
+def write_vtp(mesh: TriangleMesh, path: Path, point_scalars: Mapping[str, np.ndarray] | None = None, compressed: bool = True) -> None:
     """Write VTK XML PolyData with point normals; field data `SPACE` says LPS, as Slicer writes and reads it.
 
     Args:
         mesh: The surface.
         path: The file.
         point_scalars: By name, a value for each point, float32 [n]; the first is the active one.
+        compressed: Not so where it is read again at once.
 
     Raises:
         ValueError: Scalars of another number than the points.
@@ -109,7 +110,9 @@ def write_vtp(mesh: TriangleMesh, path: Path, point_scalars: Mapping[str, np.nda
     from vtkmodules.vtkIOXML import vtkXMLPolyDataWriter
 
     writer = vtkXMLPolyDataWriter()
-    writer.SetCompressorTypeToZLib()
+    writer.SetCompressorTypeToZLib() if compressed else writer.SetCompressorTypeToNone()
+    writer.SetDataModeToAppended()
+    writer.SetEncodeAppendedData(compressed)
     scalars = {name: check_array(name, values, (len(mesh.points_lps_mm),), np.float32) for name, values in (point_scalars or {}).items()}
     _write(writer, _to_vtk(mesh, scalars), Path(path))
 

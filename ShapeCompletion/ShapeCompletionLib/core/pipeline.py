@@ -40,6 +40,7 @@ def complete_file(
     config: CompletionConfig,
     report: Report,
     planes: Sequence[Plane] | None = None,
+    compressed: bool = True,
 ) -> dict[str, Path]:
     """Complete the structure of a segmentation file into a result folder.
 
@@ -51,6 +52,7 @@ def complete_file(
         config: The settings.
         report: Told about the progress; may raise Cancelled.
         planes: The planes that were outlined; found by default.
+        compressed: Whether the files of the result are: not where they are read again at once.
 
     Returns:
         The files of the result by name, as `write_completion`.
@@ -84,7 +86,7 @@ def complete_file(
     completion = replace(completion, seconds={**seconds, **completion.seconds})
     report(0.9, "Writing the result")
     provenance = {"inputs_sha256": hashes, "label": label, "planes": None if planes is None else [str(plane) for plane in planes]}
-    paths = write_completion(out, completion, context, config, provenance)
+    paths = write_completion(out, completion, context, config, provenance, compressed)
     report(1.0, "Done")
     return paths
 

@@ -230,7 +230,7 @@ class CompletionLogic(WorkerLogic):
     def _request(self, order: Order, outline: Outline) -> None:
         worker = self._readyWorker()
         self._jobFolder = _writeJob(outline)
-        payload: dict[str, Any] = {"label": _LABEL, "prior": order.prior, "config": config_to_json(order.config)}
+        payload: dict[str, Any] = {"label": _LABEL, "prior": order.prior, "config": config_to_json(order.config), "compressed": False}
         if order.planes is not None:
             payload["planes"] = [str(plane) for plane in order.planes]
         try:

@@ -12,7 +12,8 @@ from SparseAnatomyLib.worker import Job, serve
 def complete(job: Job) -> dict[str, Path]:
     """Complete label `label` of the file `segmentation` into the folder `out`.
 
-    `prior` is a name, a path or null; `config` as `config_to_json` gives it; `planes` such as ["k:10", "k:18"], found if left out.
+    `prior` is a name, a path or null; `config` as `config_to_json` gives it; `planes` such as ["k:10", "k:18"], found if left out;
+    `compressed` tells whether the files are, which takes longer.
     """
     from ShapeCompletionLib.core.config_check import config_from_json
     from ShapeCompletionLib.core.pipeline import complete_file
@@ -27,7 +28,7 @@ def complete(job: Job) -> dict[str, Path]:
         raise InputError("The request does not say its planes.", 'Give them as a list, such as ["k:10", "k:18"].')
     planes = None if names is None else planes_from_text(names)
     config = config_from_json(job.payload.get("config", {}))
-    paths = complete_file(segmentation, out, _prior(job), label, config, job.report, planes)
+    paths = complete_file(segmentation, out, _prior(job), label, config, job.report, planes, bool(job.payload.get("compressed", True)))
     for warning in result_warnings(paths):
         job.warn(warning)
     return paths

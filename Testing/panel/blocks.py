@@ -1,0 +1,152 @@
+"""How long the panels keep Slicer's GUI thread, and how soon they answer: `python -m Testing.panel.blocks`.
+
+Drives both panels in the test host with real workers. A block is the time between two beats of a 10 ms timer. On a machine that is busy
+with something else, the clock on the wall counts that too: what the GUI thread itself computed between two beats is the part that is
+ours, and what is held against the 100 ms that are allowed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MODULES = ("IntraopRecon", "ShapeCompletion")
+ALLOWED_MS = 100.0
+RUN_S = 240
+
+
+def main() -> int:
+    """Measure, print and write; the exit code tells whether the GUI thread was kept for longer than is allowed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "Testing" / "benchmarks" / "results" / "panel_blocks.json")
+    parser.add_argument("--quality", choices=("preview", "standard", "best"), default="preview")
+    parser.add_argument("--edits", type=int, default=5, help="edits of an outline, of which the median is told")
+    arguments = parser.parse_args()
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkOSOpenGLRenderWindow")
+    sys.path[:0] = [str(REPOSITORY / name) for name in MODULES]
+    from Testing.benchmarks.provenance import provenance
+    from Testing.host.desktop import desktop
+
+    with desktop() as running, tempfile.TemporaryDirectory() as folder:
+        running.load(*(REPOSITORY / name / f"{name}.py" for name in MODULES))
+        running.main_window.show()
+        found = {"reconstruction": measure_reconstruction(running, Path(folder), arguments.quality)}
+        running.scene.Clear()
+        found["shape"] = measure_shape(running, arguments.edits)
+    worst = max(values["computed_ms"] for values in _blocks(found))
+    told = provenance(1, sys.argv[1:], "blocks")
+    told["command"] = told["command"].replace("Testing.benchmarks", "Testing.panel")
+    found |= {"allowed_ms": ALLOWED_MS, "worst_computed_ms": worst, **told}
+    arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(found, indent=1))
+    return 0 if worst <= ALLOWED_MS else 1
+
+
+def measure_reconstruction(running, folder: Path, quality: str) -> dict[str, Any]:
+    """Reconstruct the sample case in the panel, move its threshold, look at an X-ray, cancel another run."""
+    import slicer
+    from Testing.host.hands import choose, click, slide, wait_until, write
+
+    slicer.util.selectModule("IntraopRecon")
+    panel = running.widget("IntraopRecon")
+    ui, recon = panel.ui, panel.logic.recon
+    case = shutil.copytree(REPOSITORY / "Resources" / "SampleCase" / "lumbar", folder / "lumbar")
+    write(ui.caseFolderPath, str(case))
+    found = {"reading the X-rays": _watch(lambda: wait_until(lambda: panel.panel.prepared is not None, RUN_S))}
+    wait_until(lambda: ui.deviceLabel.text, RUN_S)  # the worker is warm
+    click(ui.reconstructionButton)
+    choose(ui.qualityComboBox, quality)
+    choose(ui.methodComboBox, "voxel")
+    previews: list[float] = []
+    shown = recon._bringPreview
+    recon._bringPreview = lambda path: (shown(path), previews.append(time.monotonic()))
+    start = time.monotonic()
+    click(ui.reconstructButton)
+    found["the run until its result is shown"] = _watch(lambda: wait_until(lambda: not recon.isRunning, RUN_S))
+    found["first preview after s"] = round(previews[0] - start, 2)
+    wait_until(lambda: not recon._errands, RUN_S)
+    before = panel.nodes.thresholdPerMm
+    slide(ui.thresholdSlider, 20)  # the first step reads the volume
+    found["a step of the threshold"] = _watch(lambda: slide(ui.thresholdSlider, 1))
+    found["the fine surface comes"] = _watch(lambda: wait_until(lambda: panel.nodes.thresholdPerMm != before, RUN_S))
+    choose(ui.comparisonKindComboBox, "Measured")
+    found["a comparison comes"] = _watch(lambda: wait_until(lambda: not recon._errands, RUN_S))
+    click(ui.reconstructionButton)
+    choose(ui.qualityComboBox, "best")
+    choose(ui.methodComboBox, "splat")
+    click(ui.reconstructButton)
+    wait_until(lambda: ui.progressBar.value > 10, RUN_S)
+    start = time.monotonic()
+    click(ui.reconstructButton)
+    wait_until(lambda: not recon.isRunning, RUN_S)
+    return {**found, "ready after cancel s": round(time.monotonic() - start, 2)}
+
+
+def measure_shape(running, edits: int) -> dict[str, Any]:
+    """Complete the sample outlines live, and again after every edit."""
+    import numpy as np
+    import SampleData
+    import slicer
+    from Testing.host.hands import click, wait_until
+
+    from SparseAnatomyLib.host import Nodes
+
+    slicer.util.selectModule("ShapeCompletion")
+    panel = running.widget("ShapeCompletion")
+    SampleData.downloadSample("ShapeCompletionVertebraSlices")
+    wait_until(lambda: not panel.logic.completion._worker.isBusy, RUN_S)
+    click(panel.ui.liveCheckBox)
+    wait_until(lambda: panel.nodes is not None and not panel.logic.completion.isRunning, RUN_S)
+    node, segment = panel.parameters.segmentationNode, panel.parameters.settings.segmentId
+    labelmap = node.GetSegmentation().GetSegment(segment).GetRepresentation("Binary labelmap")
+    labels, grid = Nodes.labelsFromSegmentationNode(node, segment)
+    plane = int(np.flatnonzero(labels.any((1, 2)))[0])
+    seconds, inside, blocks = [], [], {"longest_ms": 0.0, "computed_ms": 0.0}
+    for edit in range(edits):
+        rows = np.flatnonzero(labels[plane].any(1))
+        changed = labels.copy()
+        changed[plane, rows[0] : rows[0] + 1 + edit % 3] = 0  # the eraser takes a few rows
+        labelmap.DeepCopy(Nodes.labelmapFromArray(changed, grid))
+        before = panel.nodes.shape
+        start = time.monotonic()
+        labelmap.Modified()
+        watched = _watch(lambda before=before: wait_until(lambda: panel.nodes is not None and panel.nodes.shape is not before, RUN_S))
+        seconds.append(time.monotonic() - start)
+        inside.append(sum(panel.nodes.shape.seconds.values()))
+        blocks = {name: max(value, watched[name]) for name, value in blocks.items()}
+    click(panel.ui.liveCheckBox)
+    median = sorted(range(edits), key=seconds.__getitem__)[edits // 2]
+    return {
+        "an edit until its shape is shown": blocks,
+        "an edit until its shape is shown s": round(seconds[median], 2),
+        "of which the worker computes s": round(inside[median], 2),
+    }
+
+
+def _watch(act: Callable[[], Any]) -> dict[str, float]:
+    """Return the longest block while something happens, by the clock on the wall and by what the GUI thread computed."""
+    from Testing.host.hands import watch_blocks
+
+    with watch_blocks() as blocks:
+        act()
+        blocks.beat()
+    return {"longest_ms": round(blocks.wall_ms, 1), "computed_ms": round(blocks.cpu_ms, 1)}
+
+
+def _blocks(found: dict[str, Any]) -> list[dict[str, float]]:
+    values = [value for part in found.values() for value in part.values()]
+    return [value for value in values if isinstance(value, dict)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
