@@ -36,7 +36,7 @@ MOST_VOXELS = 400_000_000  # of the projected volume, 1.6 GB
 def simulate_views(attenuation_per_mm: np.ndarray, grid: VoxelGrid, views: Sequence[XrayView], report: Report = silent) -> np.ndarray:
     """Project a volume exactly into views of one size.
 
-    Each pixel is the mean line integral over 2 × 2 rays; that a real detector averages intensities instead belongs to the realistic mode.
+    Each pixel is the mean line integral over 2 × 2 rays; that a real detector averages intensities instead matters at edges of metal only.
 
     Args:
         attenuation_per_mm: [k, j, i] on `grid`.
