@@ -63,6 +63,8 @@ def draw(out: Path, scale: int, module: str | None = None) -> None:
             shape_steps(running, camera)
         running.scene.Clear()
         if module in (None, "IntraopRecon"):
+            preparation_steps(running, camera, Path(folder))
+            running.scene.Clear()
             recon_steps(running, camera, Path(folder))
 
 
@@ -88,71 +90,97 @@ class Camera:
 
 
 def recon_steps(running, camera: Camera, folder: Path) -> None:
-    """Go through IntraopRecon's panel."""
+    """Go through the last steps of IntraopRecon's panel."""
     import slicer
-    from Testing.host.hands import choose, click, wait_until, write
+    from Testing.host.hands import choose, click, slide, wait_until, write
 
     name = "IntraopRecon"
+    os.chdir(folder)  # the pictures then show short paths
     slicer.util.selectModule(name)
     panel = running.widget(name)
-    camera.take(f"{name}-1-empty")
-    write(panel.ui.caseFolderPath, "nowhere")
-    click(panel.ui.reconstructButton)
-    camera.take(f"{name}-2-wrong-folder")
+    ui, recon = panel.ui, panel.logic.recon
+    click(ui.reconstructionButton)
+    camera.take(f"{name}-4-reconstruction-empty")
+    click(ui.xraysButton)
     case = shutil.copytree(REPOSITORY / "Resources" / "SampleCase" / "lumbar", folder / "lumbar")
-    os.chdir(folder)  # the picture then shows a short path
-    write(panel.ui.caseFolderPath, case.name)
-    choose(panel.ui.qualityComboBox, "preview")
-    click(panel.ui.reconstructButton)
-    wait_until(lambda: panel.ui.progressBar.value > 30 or not panel.logic.recon.isRunning, RUN_S)
-    camera.take(f"{name}-3-running")
-    wait_until(lambda: not panel.logic.recon.isRunning, RUN_S)
-    camera.take(f"{name}-4-result")
-    click(panel.ui.showXraysCheckBox)
-    camera.take(f"{name}-5-xrays")
+    write(ui.caseFolderPath, case.name)
+    wait_until(lambda: panel.panel.prepared is not None, RUN_S)
+    click(ui.reconstructionButton)
+    click(ui.drawRegionButton)
+    wait_until(lambda: panel.parameters.regionNode is not None and ui.deviceLabel.text, RUN_S)
+    camera.take(f"{name}-4-reconstruction-region")
+    choose(ui.regionSelector, "Automatic")
+    running.scene.RemoveNode(running.scene.GetFirstNodeByName("Region to reconstruct"))
+    choose(ui.qualityComboBox, "preview")
+    choose(ui.methodComboBox, "voxel")
+    previews: list[bool] = []
+    recon.previewed.connect(previews.append)
+    click(ui.reconstructButton)
+    wait_until(lambda: len(previews) > 1 or not recon.isRunning, RUN_S)
+    camera.take(f"{name}-4-reconstruction-running")
+    wait_until(lambda: not recon.isRunning, RUN_S)
+    wait_until(lambda: not recon._errands, RUN_S)
+    camera.take(f"{name}-5-result")
+    before = panel.nodes.thresholdPerMm
+    slide(ui.thresholdSlider, 60)
+    choose(ui.comparisonKindComboBox, "Measured")
+    wait_until(lambda: panel.nodes.thresholdPerMm != before and not recon._errands, RUN_S)
+    camera.take(f"{name}-5-result-threshold")
+    choose(ui.formatComboBox, "DICOM")
+    write(ui.saveFolderPath, "somewhere")
+    click(ui.saveButton)
+    camera.take(f"{name}-5-result-not-saved")
+    click(ui.xraysButton)
+    click(ui.showXraysCheckBox)
+    camera.take(f"{name}-5-result-xrays")
     os.chdir(REPOSITORY)
 
 
 def preparation_steps(running, camera: Camera, folder: Path) -> None:
     """Go through the first steps of IntraopRecon's panel, on X-rays that show the beads of a jig."""
     import slicer
-    from Testing.host.hands import choose, click, click_at, select_cell, slide, wait_until, write
+    from Testing.host.hands import choose, click, click_at, drop, select_cell, slide, wait_until, write
 
     name = "IntraopRecon"
+    os.chdir(folder)  # the pictures then show short paths
     slicer.util.selectModule(name)
     panel = running.widget(name)
     ui, preparation = panel.ui, panel.logic.preparation
-    camera.take(f"{name}-xrays-1-empty")
+    camera.take(f"{name}-1-xrays-empty")
+    (folder / "letter.txt").write_text("no X-ray", encoding="utf-8")
+    drop(ui.noticeLabel.parentWidget(), [folder / "letter.txt"])
+    wait_until(lambda: panel.panel.error is not None, RUN_S)
+    camera.take(f"{name}-1-xrays-wrong-file")
     case = folder / "lumbar spine"
     shutil.copytree(
         REPOSITORY / "Resources" / "SampleCase" / "lumbar-beads", case, ignore=shutil.ignore_patterns("poses.json", "calibration")
     )
-    os.chdir(folder)  # the picture then shows a short path
     write(ui.caseFolderPath, case.name)
     wait_until(lambda: panel.panel.prepared is not None, RUN_S)
     wait_until(lambda: not ui.viewsTable.item(ui.viewsTable.rowCount - 1, 0).icon().isNull(), RUN_S)
-    camera.take(f"{name}-xrays-2-read")
+    camera.take(f"{name}-1-xrays-read")
     click(ui.calibrationButton)
-    camera.take(f"{name}-calibration-1-jig")
+    camera.take(f"{name}-2-calibration-jig")
     click(ui.calibrateButton)
     wait_until(lambda: not preparation.isRunning, RUN_S)
     select_cell(ui.residualsTable, 3)
-    camera.take(f"{name}-calibration-2-found")
+    camera.take(f"{name}-2-calibration-found")
     bead = panel.panel.current.beads[2]
     click_at(ui.beadsPicture, *panel.sections[1].placeOnPicture(bead.column, bead.row), right=True)
-    camera.take(f"{name}-calibration-3-edited")
+    camera.take(f"{name}-2-calibration-edited")
     click(ui.resetBeadsButton)
     click(ui.xraysButton)
     select_cell(ui.viewsTable, 1, on_check_box=True)
-    camera.take(f"{name}-xrays-3-posed")
+    camera.take(f"{name}-1-xrays-posed")
     click(ui.standardizationButton)
     choose(ui.standardizeComboBox, "on")
     click(ui.tryStandardizationButton)
     wait_until(lambda: not preparation.isRunning, RUN_S)
-    camera.take(f"{name}-standardization-1-before-after")
+    camera.take(f"{name}-3-standardization-before-after")
     choose(ui.shownComboBox, "what was taken away")
     slide(ui.beforeAfterSlider, -20)
-    camera.take(f"{name}-standardization-2-difference")
+    camera.take(f"{name}-3-standardization-difference")
+    click(ui.xraysButton)
     os.chdir(REPOSITORY)
 
 

@@ -101,7 +101,7 @@ def legendText(view: XrayCard) -> str:
     if times:
         text = _("residual, {times} times as long").format(times=times)
         parts.append(f'<span style="color:#c79a00">→</span>&nbsp;{text.replace(" ", "&nbsp;")}')
-    return " &nbsp;".join(parts)
+    return "&nbsp; ".join(parts)
 
 
 def _mark(bead: Bead, times: int) -> Mark:

@@ -221,4 +221,4 @@ def _stateText(view: XrayCard, edits: BeadEdits) -> str:
         return _("You have edited the beads of this X-ray: find the poses again to see what comes of it.")
     if not view.isCalibrated:
         return _("The beads of this X-ray have not been searched for.") if not view.hasPose else _("The pose of this X-ray is from a file.")
-    return " ".join(view.problems) or _("All is well with this X-ray.")
+    return " ".join(view.problems) or _("The pose explains the beads of this X-ray.")

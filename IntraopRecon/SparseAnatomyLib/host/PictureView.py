@@ -13,6 +13,7 @@ from .Events import filterEvents
 _NEAR_PX = 7  # on the screen: this far beside a point still takes it
 _STEP, _LARGEST_MAGNIFICATION = 1.25, 16.0
 _BACKGROUND, _LINE_PX = "#202020", 1.6
+_HALO, _HALO_PX = "#000000", 3.2  # under every line, so that it stands out on bright bone as well
 
 
 @dataclass(frozen=True)
@@ -152,26 +153,30 @@ class PictureView:
         import qt
 
         x, y = self.pointOnLabel(*(place or (mark.column, mark.row)))
-        pen = qt.QPen(qt.QBrush(qt.QColor(mark.color)), _LINE_PX)
-        if mark.isDotted:
-            pen.setStyle(qt.Qt.DotLine)
-        painter.setPen(pen)
         radius = max(mark.radius * self._scale() + 2, 4.0)
-        painter.drawEllipse(qt.QPointF(x, y), radius, radius)
-        if mark.text:
-            painter.drawText(qt.QPointF(x + radius + 1, y - radius + 3), mark.text)
+        for pen in _pens(mark.color, mark.isDotted):
+            painter.setPen(pen)
+            painter.drawEllipse(qt.QPointF(x, y), radius, radius)
         if mark.arrow is not None and place is None:
             self._drawArrow(painter, (x, y), self.pointOnLabel(mark.column + mark.arrow[0], mark.row + mark.arrow[1]))
+        if mark.text:
+            left, base = x + radius + 1, y - radius + 3
+            painter.setPen(qt.QColor(_HALO))
+            for step in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+                painter.drawText(qt.QPointF(left + step[0], base + step[1]), mark.text)
+            painter.setPen(qt.QColor(mark.color))
+            painter.drawText(qt.QPointF(left, base), mark.text)
 
     def _drawArrow(self, painter: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
         import qt
 
-        painter.setPen(qt.QPen(qt.QBrush(qt.QColor(self._arrowColor)), _LINE_PX))
-        painter.drawLine(qt.QPointF(*start), qt.QPointF(*end))
         angle, length = math.atan2(end[1] - start[1], end[0] - start[0]), math.dist(start, end)
-        for turn in (2.6, -2.6):
-            tip = min(5.0, length) * math.cos(angle + turn), min(5.0, length) * math.sin(angle + turn)
-            painter.drawLine(qt.QPointF(*end), qt.QPointF(end[0] + tip[0], end[1] + tip[1]))
+        tips = [(min(5.0, length) * math.cos(angle + turn), min(5.0, length) * math.sin(angle + turn)) for turn in (2.6, -2.6)]
+        for pen in _pens(self._arrowColor):
+            painter.setPen(pen)
+            painter.drawLine(qt.QPointF(*start), qt.QPointF(*end))
+            for tip in tips:
+                painter.drawLine(qt.QPointF(*end), qt.QPointF(end[0] + tip[0], end[1] + tip[1]))
 
     # The mouse
 
@@ -260,3 +265,16 @@ class PictureView:
         """Return how many pixels of the screen one of the image takes."""
         columns, rows = self._sizePx
         return self._zoom * min(self._label.width / max(columns, 1), self._label.height / max(rows, 1))
+
+
+def _pens(color: str, isDotted: bool = False) -> list[Any]:
+    """Return the pens that draw a line one after the other: a dark one beneath, then its color."""
+    import qt
+
+    pens = []
+    for name, width in ((_HALO, _HALO_PX), (color, _LINE_PX)):
+        pen = qt.QPen(qt.QBrush(qt.QColor(name)), width)
+        if isDotted:
+            pen.setStyle(qt.Qt.DotLine)
+        pens.append(pen)
+    return pens[1:] if isDotted else pens
