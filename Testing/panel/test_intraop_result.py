@@ -215,7 +215,7 @@ def test_dicom_is_saved_by_the_worker(panel, tmp_path):
     if importlib.util.find_spec("highdicom") is None:
         pytest.skip("highdicom is not installed")
     wasThere = "highdicom" in sys.modules
-    save(panel, "DICOM series and segmentation", tmp_path / "out")
+    save(panel, "DICOM", tmp_path / "out")
     folder = tmp_path / "out" / "result-dicom"
     slices = [pydicom.dcmread(path) for path in sorted(folder.glob("CT_*.dcm"))]
     volume, _ = Nodes.arrayFromVolumeNode(panel.nodes.volume)
@@ -261,7 +261,7 @@ def test_a_damaged_or_older_scene_opens(panel, running, tmp_path):
 
 def test_a_folder_that_will_not_do_is_a_sentence(panel, running, tmp_path):
     (tmp_path / "file").write_text("no folder")
-    for kind in ("Volume (NRRD)", "Surface (STL)", "DICOM series and segmentation", "Scene (.mrb)"):
+    for kind in ("Volume (NRRD)", "Surface (STL)", "DICOM", "Scene (.mrb)"):
         panel.panel.say("")
         choose(panel.ui.formatComboBox, kind)
         write(panel.ui.saveFolderPath, str(tmp_path / "file"))

@@ -23,6 +23,7 @@ from SparseAnatomyLib.errors import Cancelled, InputError, ResourceError, Sparse
 from SparseAnatomyLib.host import Nodes
 from SparseAnatomyLib.host import WorkerLogic as WorkerLogicModule
 from SparseAnatomyLib.host.HeadlessScene import HeadlessScene
+from SparseAnatomyLib.mesh import read_vtp
 
 
 @pytest.fixture
@@ -344,3 +345,24 @@ def test_damage_of_what_was_laid_ready_is_one_sentence(headless, result_folder, 
     with pytest.raises(InputError, match=name.replace(".", r"\.")):
         logic.reconstruct(_case(tmp_path), result_folder, idle=lambda: None)
     assert headless.scene.GetNumberOfNodes() == before
+
+
+def test_a_preview_has_a_surface_in_3d_that_the_result_replaces(headless, result_folder, tmp_path):
+    logic, told = ReconLogic(headless.scene, FakeWorker([_preview(tmp_path, coarse=3), _preview(tmp_path)])), []
+    logic.previewed.connect(told.append)
+    logic.start(_case(tmp_path), result_folder)
+    logic.poll()
+    model = headless.scene.GetFirstNodeByName("patient preview bone")
+    first = Nodes.meshFromModelNode(model)
+    logic.poll()
+    assert told == [True, False]
+    assert headless.scene.GetFirstNodeByName("patient preview bone") is model
+    second = Nodes.meshFromModelNode(model)
+    assert len(second.points_lps_mm) > len(first.points_lps_mm)
+    fine = read_vtp(result_folder / "bone.vtp")
+    for bound in (np.min, np.max):
+        np.testing.assert_allclose(bound(second.points_lps_mm, 0), bound(fine.points_lps_mm, 0), atol=5)  # a coarse voxel
+    logic._worker.events = [_result(result_folder)]
+    load(logic)
+    assert headless.scene.GetFirstNodeByName("patient preview bone") is None
+    assert headless.scene.GetFirstNodeByName("patient bone") is not None

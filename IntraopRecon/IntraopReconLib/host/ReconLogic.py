@@ -11,6 +11,7 @@ from pathlib import Path
 from IntraopReconLib.core.config import ReconstructionConfig, Region
 from SparseAnatomyLib.errors import InputError, ResourceError
 from SparseAnatomyLib.host import Nodes
+from SparseAnatomyLib.host.Signal import Signal
 from SparseAnatomyLib.host.WorkerLogic import Adding, MakeWorker, WorkerLogic
 
 from .ResultFolder import PreparedResult, readResult, readVolume
@@ -21,6 +22,9 @@ class ReconLogic(WorkerLogic):
     """Reconstructs and loads results into one scene; its signals are those of `WorkerLogic`, `finished` tells the ResultNodes.
 
     A failure leaves the scene as it is, previews included.
+
+    Attributes:
+        previewed: Signal(isFirst): an intermediate volume is in the scene.
     """
 
     def __init__(self, scene, makeWorker: MakeWorker | None = None) -> None:
@@ -31,6 +35,7 @@ class ReconLogic(WorkerLogic):
             makeWorker: Makes the worker, given the function that takes its events.
         """
         super().__init__(scene, "IntraopReconLib.worker", makeWorker)
+        self.previewed = Signal()
         self._name = ""
         self._preview = None
         self._nextPreview: Path | None = None
@@ -131,7 +136,9 @@ class ReconLogic(WorkerLogic):
             array, grid = readVolume(path)
         except InputError:
             return  # the job has ended meanwhile and taken its previews along
-        self._preview = showPreview(self._scene, array, grid, self._name, self._preview)
+        before = self._preview
+        self._preview = showPreview(self._scene, array, grid, self._name, before)
+        self.previewed.emit(self._preview is not before)
 
     def _forgetJob(self) -> None:
         super()._forgetJob()

@@ -33,6 +33,7 @@ class ReconstructionSection:
         recon.progressed.connect(self._onProgress)
         recon.warned.connect(panel.warn)
         recon.finished.connect(self._onFinished)
+        recon.previewed.connect(self._onPreviewed)
         recon.failed.connect(panel.fail)
         ui.regionSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._onRegion)
         ui.drawRegionButton.connect("clicked(bool)", self._onDrawRegion)
@@ -87,7 +88,12 @@ class ReconstructionSection:
     # Region and device
 
     def _onRegion(self, node: Any) -> None:
+        """Take another region, and show that one alone."""
         if not self._isShowing:
+            before = self._panel.parameters.regionNode
+            for region, visible in ((before, False), (node, True)):
+                if region is not None and region.GetDisplayNode() is not None:
+                    region.GetDisplayNode().SetVisibility(visible)
             self._panel.parameters.regionNode = node
             self._panel.changed.emit()
 
@@ -164,6 +170,12 @@ class ReconstructionSection:
         left = self._timeLeft.sentence(fraction)
         self._panel.say(f"{message} ({left})" if left else message)
 
+    def _onPreviewed(self, isFirst: bool) -> None:
+        """Look at the first preview; the X-rays around it would hide it, and come back in step 1."""
+        if isFirst:
+            self.ui.showXraysCheckBox.checked = False
+            slicer.util.resetThreeDViews()
+
     def _onFinished(self, nodes: ResultNodes) -> None:
         """Show the result in the next step."""
         panel = self._panel
@@ -171,6 +183,9 @@ class ReconstructionSection:
         panel.parameters.resultNode = nodes.volume
         done = _("Done: the result is graded {grade} and lies in {folder}.")
         panel.say(done.format(grade=nodes.grade, folder=panel.parameters.resultFolder))
+        region = panel.parameters.regionNode
+        if region is not None and region.GetDisplayNode() is not None:
+            region.GetDisplayNode().SetVisibility(False)  # it stands around what is to be seen
         slicer.util.resetThreeDViews()
         self.ui.resultButton.collapsed = False
         panel.changed.emit()

@@ -15,6 +15,7 @@ from SparseAnatomyLib.host.SliceViews import aimSliceViews, framedPointsRas, sho
 from SparseAnatomyLib.host.WorkerLogic import Adding, finished
 
 from . import XRays
+from .CoarseBone import CoarseBone
 from .ResultFolder import BoneSource, ResultSource
 from .XRays import XrayNodes
 
@@ -30,6 +31,7 @@ _ROLES = ("volumeRendering", "coverage", "segmentation", "bone", "roi")
 _XRAY_ROLES = ("images", "planes", "frusta")
 _SOURCES = "sources"
 _FACTS = "IntraopRecon.Result"
+_PREVIEW_SURFACE, _PREVIEW_SHARE = "previewSurface", 0.35  # of the brightest voxels: about what is chosen as bone in the end
 
 
 @dataclass(eq=False)
@@ -96,6 +98,7 @@ def addingResult(scene, result: ResultSource, name: str, previewNode=None) -> Ad
         yield
         with added.step():
             bone = Nodes.modelNodeFromPolyData(scene, Nodes.polyDataFromMesh(result.mesh, result.normals), f"{name} bone")
+            _removePreviewSurface(scene, volume)
         yield
         with added.step():
             segmentation = Nodes.segmentationNodeFromLabels(scene, volume, f"{name} segmentation", "Bone")
@@ -182,13 +185,33 @@ def _references(volume, role: str) -> list[Any]:
 
 
 def showPreview(scene, array: np.ndarray, grid: VoxelGrid, name: str, previewNode=None):
-    """Show an intermediate volume and return its node: `previewNode` with other voxels, or a new one where that is None or gone."""
+    """Show an intermediate volume, with a coarse surface, and return its node: `previewNode`, or a new one where that is gone."""
     isNew = not Folders.isInScene(scene, previewNode)
     node = _volumeNode(scene, array, grid, f"{name} preview", previewNode)
+    highest = max(float(np.percentile(array[::2, ::2, ::2], 99.95)), 1e-3)
+    surface = CoarseBone.ofArray(array, grid).surface(_PREVIEW_SHARE * highest)
+    model = node.GetNodeReference(_reference(_PREVIEW_SURFACE))
+    if model is None:
+        model = Nodes.modelNodeFromPolyData(scene, surface, f"{name} preview bone")
+        model.GetDisplayNode().SetColor(*BONE_COLOR)
+        model.GetDisplayNode().SetVisibility2D(False)
+        node.SetNodeReferenceID(_reference(_PREVIEW_SURFACE), model.GetID())
+    else:
+        Nodes.updateModelNode(model, surface)
     if isNew:
-        Nodes.setWindow(node, 0.0, max(float(np.percentile(array, 99.95)), 1e-3))
+        Nodes.setWindow(node, 0.0, highest)
         showInSliceViews(scene, node)
+        aimSliceViews(scene, node, framedPointsRas(model, node))
     return node
+
+
+def _removePreviewSurface(scene, volume) -> None:
+    """Take away the surface of the preview that a volume was."""
+    model = volume.GetNodeReference(_reference(_PREVIEW_SURFACE))
+    if model is not None:
+        for n in reversed(range(model.GetNumberOfDisplayNodes())):
+            scene.RemoveNode(model.GetNthDisplayNode(n))
+        scene.RemoveNode(model)
 
 
 def _volumeNode(scene, array: np.ndarray, grid: VoxelGrid, name: str, previewNode):
