@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -216,6 +219,32 @@ def test_cancel_leaves_the_case_as_it_was(panel, beads, tmp_path):
     assert not (case / "poses.json").exists()
     solve(panel)
     assert (case / "poses.json").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL on Windows")
+def test_a_killed_worker_is_a_sentence_and_the_next_one_works(panel, running, beads, tmp_path):
+    case = shutil.copytree(beads, tmp_path / "knee")
+    open_case(panel, case)
+    click(panel.ui.calibrateButton)
+    os.kill(panel.logic.preparation._worker.pid, signal.SIGKILL)
+    wait_until(lambda: is_idle(panel), SOLVE_S)
+    assert "memory" in panel.ui.statusLabel.text
+    assert panel.ui.copyDetailsButton.visible
+    solve(panel)
+    assert panel.ui.statusLabel.text.startswith(f"The poses of {VIEWS} of {VIEWS}")
+    assert running.answers.shown == []
+
+
+def test_a_scene_that_is_closed_while_poses_are_found(panel, running, beads, tmp_path):
+    case = shutil.copytree(beads, tmp_path / "knee")
+    open_case(panel, case)
+    click(panel.ui.calibrateButton)
+    running.scene.Clear()
+    wait_until(lambda: is_idle(panel), 5)
+    assert panel.ui.calibrateButton.text == "Find the poses"
+    assert not panel.ui.calibrateButton.enabled
+    assert panel.ui.residualsTable.rowCount == 0
+    assert panel.ui.statusLabel.text.startswith("Ready")
 
 
 def test_a_saved_scene_restores_the_step(panel, running, solved, tmp_path):

@@ -77,7 +77,7 @@ def test_a_folder_without_a_case_is_said_with_what_to_do(panel, running, tmp_pat
     assert "Traceback" not in panel.ui.statusLabel.text
     assert panel.ui.copyDetailsButton.visible
     assert panel.ui.reconstructButton.text == "Reconstruct"
-    assert panel.ui.settingsBox.enabled
+    assert panel.ui.qualityComboBox.enabled
 
 
 def test_browse(panel, running, case):
@@ -94,7 +94,7 @@ def test_from_an_empty_scene_to_the_result_and_on(panel, running, case, tmp_path
     with watch_blocks() as blocks:
         start(panel, case)
         assert panel.ui.reconstructButton.text == "Cancel"
-        assert not panel.ui.settingsBox.enabled
+        assert not panel.ui.qualityComboBox.enabled
         assert panel.ui.progressBar.visible
         wait_until(lambda: panel.nodes is not None or not panel.logic.recon.isRunning, RUN_S)
     record_property("gui_thread_blocked_ms", round(blocks.wall_ms))
