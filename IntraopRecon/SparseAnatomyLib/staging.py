@@ -100,10 +100,14 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def _explained(error: OSError, out: Path) -> InputError | ResourceError:
+    while error.errno is None and isinstance(error.__context__, OSError):  # as pydicom wraps what it meets while it writes
+        error = error.__context__
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ResourceError(
             f"The disk of {out} is full; nothing was changed there.", "Free some space or choose another folder, then run again."
         )
     if isinstance(error, FileExistsError | NotADirectoryError | PermissionError) or error.errno == errno.EROFS:
         return InputError(f"The result cannot be written to {out}: {error.strerror}.", "Choose a folder that you may write to.")
-    return ResourceError(f"The result could not be written to {out}: {error.strerror or error}.", "Check the disk, then run again.")
+    return ResourceError(
+        f"The result could not be written to {out}: {error.strerror or type(error).__name__}.", "Check the disk, then run again."
+    )
