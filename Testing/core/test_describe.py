@@ -159,6 +159,8 @@ def test_beads_by_hand_count_and_go_again(case: Path, tmp_path: Path):
     detected = [bead for bead in before["beads"] if bead["origin"] == "detected"]
     kept = [[*bead["center_px"], bead["size"]] for bead in detected[1:]]
     place_beads(case, {before["key"]: kept})
+    waiting = described(case, tmp_path / "waiting")["views"]
+    assert [view["placed_by_hand"] for view in waiting[:2]] == [False, True]  # as soon as the next calibration will take them
     calibrate_case(case)
     after = described(case, tmp_path / "after")["views"][1]
     assert after["placed_by_hand"]

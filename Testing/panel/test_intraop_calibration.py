@@ -225,11 +225,16 @@ def test_cancel_leaves_the_case_as_it_was(panel, beads, tmp_path):
 def test_a_killed_worker_is_a_sentence_and_the_next_one_works(panel, running, beads, tmp_path):
     case = shutil.copytree(beads, tmp_path / "knee")
     open_case(panel, case)
+    click_at(panel.ui.beadsPicture, *on_picture(panel, 30, 30), double=True)
+    edited = panel.parameters.settings.editedBeads
+    assert edited
     click(panel.ui.calibrateButton)
     os.kill(panel.logic.preparation._worker.pid, signal.SIGKILL)
     wait_until(lambda: is_idle(panel), SOLVE_S)
     assert "memory" in panel.ui.statusLabel.text
     assert panel.ui.copyDetailsButton.visible
+    assert panel.parameters.settings.editedBeads == edited
+    click(panel.ui.resetBeadsButton)
     solve(panel)
     assert panel.ui.statusLabel.text.startswith(f"The poses of {VIEWS} of {VIEWS}")
     assert running.answers.shown == []

@@ -92,7 +92,7 @@ def test_after_a_calibration_the_case_is_described_again(headless, tmp_path):
     jig = Nodes.pointsNodeFromArray(headless.scene, np.array([[1.0, 2, 3], [4, 5, 6]]), ["a", "b large"], "jig")
     logic.calibrate("knee", {"a": None}, jig)
     [(what, prepared)] = run(logic)
-    assert (what, prepared.what) == ("finished", CALIBRATE)
+    assert (what, prepared.what, prepared.isDone) == ("finished", CALIBRATE, True)
     assert [kind for kind, _ in worker.requests] == [CALIBRATE, DESCRIBE]
     assert worker.requests[0][1]["jig"] == [[1.0, 2.0, 3.0, "a"], [4.0, 5.0, 6.0, "b large"]]
     assert worker.requests[1][1]["sources"] == ["knee"]
@@ -106,7 +106,7 @@ def test_a_failure_comes_after_what_it_has_found(headless, tmp_path, job):
     else:
         logic.importPoses("knee", ["poses.txt"], unit="cm")
     (first, prepared), (second, error) = run(logic)
-    assert (first, prepared.what, second) == ("finished", job, "failed")
+    assert (first, prepared.what, prepared.isDone, second) == ("finished", job, False, "failed")
     assert isinstance(error, SparseAnatomyError)
     assert error.remedy == "Look at the beads."
 

@@ -18,6 +18,11 @@ JIG_FILE = "jig.mrk.json"
 _REMEDY = "Restart the application, so that the panel and its worker come from the same version."
 
 
+def hand_file(key: str) -> str:
+    """Return the name of the file with the beads of an X-ray that were placed by hand, in the folder of the calibration."""
+    return f"beads_{key}.mrk.json"
+
+
 def place_beads(case: Path, beads: Mapping[str, Sequence[Sequence[Any]] | None]) -> None:
     """Write the beads that were placed by hand where `calibrate_case` finds them (see `calibration.shots`).
 
@@ -34,7 +39,7 @@ def place_beads(case: Path, beads: Mapping[str, Sequence[Sequence[Any]] | None])
     for key, placed in beads.items():
         if not key or PurePath(key).name != key or "\\" in key:
             raise InputError(f"{key!r} is not the name of an X-ray.", _REMEDY)
-        name = f"beads_{key}.mrk.json"
+        name = hand_file(key)
         if placed is None:
             if (folder / name).exists():
                 write_together(folder, [], lambda _staging: None, [name])

@@ -16,6 +16,7 @@ from SparseAnatomyLib.provenance import json_ready, sha256
 from SparseAnatomyLib.staging import write_together
 from SparseAnatomyLib.textfiles import read_json
 
+from .calibrate_edits import hand_file
 from .calibration.calibration_file import FILE, FOLDER, read_record
 from .calibration.poses import PosedImage, read_poses
 from .calibration.shots import poses_by_image, view_keys
@@ -67,6 +68,7 @@ def describe_case(case: Path, out: Path, report: Report = silent) -> dict[str, P
             entry = entries.get((radiograph.image, radiograph.frame), {})
             image, problem = _attenuation(radiograph, posed)
             view = {"name": radiograph.name, "key": key, "thumbnail": f"small_{number:03d}.png", "picture": f"large_{number:03d}.png"}
+            view["placed_by_hand"] = (case / FOLDER / hand_file(key)).exists()
             view |= _facts(radiograph, posed, entry) | {"problems": [*([problem] if problem else []), *_sentences(entry)]}
             views.append(view)
             _write_pictures(folder, view, radiograph, image)
@@ -153,7 +155,6 @@ def _facts(radiograph: Radiograph, posed: PosedImage | None, entry: Mapping[str,
         "grade": (posed.grade if posed is not None else entry.get("grade")) or "",
         "reprojection_rms_px": posed.reprojection_rms_px if posed is not None else None,
         "is_calibrated": bool(entry),
-        "placed_by_hand": entry.get("placed_by_hand") is True,
         "beads": [{key: bead.get(key) for key in ("center_px", "radius_px", "size", "origin", "number", "residual_px")} for bead in beads],
     }
 

@@ -186,7 +186,7 @@ class CalibrationSection:
 
     def _onPrepared(self, prepared: Prepared) -> None:
         panel = self._panel
-        if prepared.what == DESCRIBE:
+        if prepared.what == DESCRIBE or not prepared.isDone:
             return
         posed = [view for view in prepared.case.views if view.hasPose]
         if prepared.what == CALIBRATE:

@@ -27,12 +27,14 @@ class Prepared:
     """What `finished` tells.
 
     Attributes:
-        what: The job that is done: DESCRIBE, CALIBRATE or IMPORT.
+        what: The job that has ended: DESCRIBE, CALIBRATE or IMPORT.
+        isDone: Whether it did what it should; if not, `failed` says why.
         case: How the case is now.
         frames: Its X-rays in the 3D view, hidden.
     """
 
     what: str
+    isDone: bool
     case: PreparedCase
     frames: CaseFrames
 
@@ -161,7 +163,7 @@ class PreparationLogic(WorkerLogic):
         for folder in Path(self._temporary).iterdir():
             if folder != Path(paths["description"]).parent:
                 shutil.rmtree(folder, ignore_errors=True)
-        return Prepared(self._asked, case, frames)
+        return Prepared(self._asked, self._error is None, case, frames)
 
     def _end(self, signal: Signal, outcome: Any) -> None:
         error, self._error = self._error, None

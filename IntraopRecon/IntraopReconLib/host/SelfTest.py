@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import slicer
@@ -13,7 +14,7 @@ from .ParameterNode import ParameterNode
 from .ResultNodes import ResultNodes
 
 CASE = "lumbar"
-_PAUSE_S = 0.02
+_PAUSE_S, _PATIENCE_S = 0.02, 600.0
 
 
 def reconstructInPanel(widget, resultFolder: Path) -> ResultNodes:
@@ -25,18 +26,27 @@ def reconstructInPanel(widget, resultFolder: Path) -> ResultNodes:
     """
     ParameterNode(slicer.mrmlScene).update(caseFolder=str(sample_case(CASE)), resultFolder=str(resultFolder))
     widget.onSceneChanged()
+    _wait(lambda: widget.panel.prepared is not None)
+    assert widget.ui.viewsTable.rowCount == len(list((sample_case(CASE) / "xrays").iterdir())), widget.ui.statusLabel.text
     widget.ui.qualityComboBox.setCurrentText("preview")
     widget.ui.methodComboBox.setCurrentText("voxel")
     assert widget.ui.reconstructButton.enabled, widget.ui.statusLabel.text
     widget.ui.reconstructButton.click()
     assert widget.ui.reconstructButton.text == "Cancel", widget.ui.statusLabel.text
-    while widget.logic.recon.isRunning:
-        slicer.app.processEvents()
-        time.sleep(_PAUSE_S)
+    _wait(lambda: not widget.logic.recon.isRunning)
     assert widget.nodes is not None, widget.ui.statusLabel.text
     widget.ui.showXraysCheckBox.click()
     assert all(node.GetDisplayVisibility() for node in widget.nodes.xrays.planes)
     return widget.nodes
+
+
+def _wait(isSo: Callable[[], bool]) -> None:
+    """Let the application go on until something is so."""
+    until = time.monotonic() + _PATIENCE_S
+    while not isSo():
+        assert time.monotonic() < until, "waited too long"
+        slicer.app.processEvents()
+        time.sleep(_PAUSE_S)
 
 
 def checkResult(nodes: ResultNodes) -> None:
