@@ -81,12 +81,11 @@ def _standardized(original: MeasuredView, standardizer: Standardizer, config: St
     classical = ClassicalStandardizer(config.classical)
     chosen = classical if use == "classical" else standardizer
     pixel_mm = float(view.geometry.pixel_pitch_mm.mean())
-    bone = chosen.bone(view.attenuation, view.mask, pixel_mm)
-    spread = uncertainty(chosen, view, config.trust)
+    seen = replace(view, mask=view.mask | (view.attenuation != 0))  # beads and letters were filled in: no standardizer trips over the holes
+    bone, spread = chosen.bone(seen.attenuation, seen.mask, pixel_mm), uncertainty(chosen, seen, config.trust)
     if chosen.name != classical.name and (doubts := unsure(chosen.name, bone, spread, view.mask, config.trust)):
         findings, chosen = [*doubts, *findings], classical
-        bone = chosen.bone(view.attenuation, view.mask, pixel_mm)
-        spread = uncertainty(chosen, view, config.trust)
+        bone, spread = chosen.bone(seen.attenuation, seen.mask, pixel_mm), uncertainty(chosen, seen, config.trust)
     inside = _without_rim(view.mask, config.rim_mm / pixel_mm)
     kept = replace(view, attenuation=np.where(inside, bone, 0).astype(np.float32), mask=inside)
     return StandardizedView(original, kept, chosen.name, np.where(inside, spread, 0).astype(np.float32), tuple(findings))

@@ -277,12 +277,14 @@ def _is_metal(blocks: np.ndarray, known: np.ndarray, piece: np.ndarray, settings
 
 def _bare(view: MeasuredView, settings: TrustSettings, classical: ClassicalSettings) -> list[Finding]:
     """Hardly any soft tissue; where air is not known, nobody can tell."""
-    if view.stored is not None and (not view.stored.air_is_known or is_export(view, settings)):
+    facts = view.stored
+    if facts is not None and (not facts.air_is_known or is_export(view, settings) or facts.saturated_share > settings.saturated_share):
         return []
     level = background_level(view, settings, classical)
     if level >= settings.least_background:
         return []
-    return [Finding("bare", "standardized", f"there is hardly anything to remove: the background behind the bones is {level:.2f}.")]
+    reason = f"there is hardly any soft tissue to remove (the background behind the bones is {level:.2f}): nothing learned was used on it."
+    return [Finding("bare", "classical", reason)]
 
 
 def _warped(image: np.ndarray, matrix: np.ndarray) -> NDArray[np.float32]:
