@@ -56,7 +56,7 @@ class StandardizerTraining:
         averaging: Of the weights that ship, by step.
     """
 
-    steps: int = 9000
+    steps: int = 8000
     seed: int = 0
     views: int = 120
     coarse_share: float = 0.5
@@ -64,7 +64,7 @@ class StandardizerTraining:
     pairs_per_step: int = 2
     rate: float = 1.5e-3
     gradient_weight: float = 1.0
-    anomaly_weight: float = 1.0
+    anomaly_weight: float = 10.0
     adversarial_weight: float = 0.003
     adversarial_from: float = 0.7
     averaging: float = 0.998

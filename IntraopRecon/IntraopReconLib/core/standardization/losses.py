@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-LEAST_CHANGE = 30.0  # line integral times pixels: fainter anomalies count for less
-
 
 def masked_l1(difference: Tensor, mask: Tensor) -> Tensor:
     """Return the mean absolute difference within the mask; both [n, 1, row, column]."""
@@ -28,17 +26,16 @@ def gradient_l1(difference: Tensor, mask: Tensor) -> Tensor:
 
 
 def anomaly_l1(bone: Tensor, ideal: Tensor, mask: Tensor) -> Tensor:
-    """Return how far what an anomaly changes is from what it should change, in units of what it should.
+    """Return how far what an anomaly changes is from what it should change, mean absolute difference within the mask.
+
+    It is not taken relative to the anomaly's size: a small one's gradient would then outweigh that of the whole image.
 
     Args:
         bone: Predicted, pairs of images without and with anomalies, [n, 2, row, column].
         ideal: Of the same shape.
         mask: [n, 1, row, column].
     """
-    change, should = bone[:, 1:] - bone[:, :1], ideal[:, 1:] - ideal[:, :1]
-    size = (should.abs() * mask).sum((1, 2, 3), keepdim=True)
-    error = ((change - should).abs() * mask).sum((1, 2, 3), keepdim=True)
-    return (error / size.clamp(min=LEAST_CHANGE)).mean()
+    return masked_l1((bone[:, 1:] - bone[:, :1]) - (ideal[:, 1:] - ideal[:, :1]), mask)
 
 
 def opinion_loss(opinion: Tensor, ideal: bool) -> Tensor:
