@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -44,3 +45,15 @@ def test_the_extension_builds_every_module_and_installs_its_data(repository: Pat
     assert "install(DIRECTORY ${_data}" in cmake
     folders = {path.name for path in (repository / "Resources").iterdir() if path.is_dir()} - {"Screenshots"}
     assert folders <= {Path(path).name for path in installed}
+
+
+def test_the_entry_for_the_extensions_index_says_what_cmake_says(repository: Path):
+    cmake = (repository / "CMakeLists.txt").read_text()
+    stated = dict(re.findall(r'set\((\w+) "(.*?)"\)', cmake))
+    entry = json.loads((repository / f"{re.search(r'project\((\w+)\)', cmake).group(1)}.json").read_text())
+    assert entry["category"] == stated["EXTENSION_CATEGORY"]
+    assert entry["build_dependencies"] == stated["EXTENSION_DEPENDS"].split()
+    assert entry["scm_url"] == f"https://github.com/{stated['_repository']}.git"
+    assert f"/{entry['scm_revision']}" in stated["_raw"]
+    for url in (stated["EXTENSION_ICONURL"], stated["EXTENSION_SCREENSHOTURLS"]):
+        assert (repository / url.removeprefix("${_raw}/")).is_file()
