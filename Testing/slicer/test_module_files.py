@@ -50,7 +50,8 @@ def test_the_extension_builds_every_module_and_installs_its_data(repository: Pat
 def test_the_entry_for_the_extensions_index_says_what_cmake_says(repository: Path):
     cmake = (repository / "CMakeLists.txt").read_text()
     stated = dict(re.findall(r'set\((\w+) "(.*?)"\)', cmake))
-    entry = json.loads((repository / f"{re.search(r'project\((\w+)\)', cmake).group(1)}.json").read_text())
+    name = re.search(r"project\((\w+)\)", cmake).group(1)
+    entry = json.loads((repository / f"{name}.json").read_text())
     assert entry["category"] == stated["EXTENSION_CATEGORY"]
     assert entry["build_dependencies"] == stated["EXTENSION_DEPENDS"].split()
     assert entry["scm_url"] == f"https://github.com/{stated['_repository']}.git"
