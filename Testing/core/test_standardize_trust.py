@@ -267,9 +267,9 @@ def test_without_weights_the_classical_way_is_chosen_and_torch_is_not_needed(mon
     monkeypatch.setitem(__import__("sys").modules, "IntraopReconLib.core.standardization.network", None)
     chosen = choose(CONFIG)
     assert chosen.standardizer.name == "classical"
-    assert "bone.pt is not installed. The X-rays were standardized without a network" in chosen.warning
+    assert "comes without a trained network for standardization. The X-rays were standardized without a network" in chosen.warning
     assert choose(StandardizationConfig(method="classical")).warning == ""
-    with pytest.raises(InputError, match="not installed") as caught:
+    with pytest.raises(InputError, match="comes without") as caught:
         choose(StandardizationConfig(method="network"))
     assert "--method classical" in caught.value.remedy
 

@@ -94,7 +94,7 @@ def choose(config: StandardizationConfig) -> Chosen:
     if config.method == "classical":
         return Chosen(classical)
     try:
-        weights = config.weights or resource(WEIGHTS)  # without them, torch is not needed
+        weights = config.weights or _shipped_weights()  # without them, torch is not needed
         from .network import NetworkStandardizer
 
         network = NetworkStandardizer.load(weights)
@@ -115,6 +115,15 @@ def _folder_of_weights() -> Path:
         return resource(WEIGHTS).parent
     except InputError:
         return Path(WEIGHTS).parent
+
+
+def _shipped_weights() -> Path:
+    """Return the file of the weights that ship."""
+    try:
+        return resource(WEIGHTS)
+    except InputError:
+        message = "This version comes without a trained network for standardization."
+        raise InputError(message, "Train one on your own CTs: intraop-recon train-standardizer.") from None
 
 
 def _most(count: int, views: Sequence[MeasuredView]) -> bool:
