@@ -126,7 +126,7 @@ def test_from_an_empty_scene_to_the_result_and_on(panel, running, case, tmp_path
 
 @pytest.mark.slow
 def test_cancel_comes_within_seconds_and_the_next_run_works(panel, running, case):
-    start(panel, case, "best", "splat")
+    start(panel, case, "best", "ixgs")  # which takes minutes, so that it is not done before it is cancelled
     wait_until(lambda: panel.ui.progressBar.value > 2, RUN_S)
     before = time.monotonic()
     click(panel.ui.reconstructButton)
@@ -143,7 +143,7 @@ def test_cancel_comes_within_seconds_and_the_next_run_works(panel, running, case
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL on Windows")
 def test_a_killed_worker_is_a_sentence_and_the_next_run_goes_on(panel, running, case):
-    start(panel, case, "best", "splat")
+    start(panel, case, "best", "ixgs")
     wait_until(lambda: panel.ui.progressBar.value > 2, RUN_S)
     os.kill(panel.logic.recon._worker.pid, signal.SIGKILL)
     wait_until(lambda: not panel.logic.recon.isRunning, 20)

@@ -148,7 +148,7 @@ def test_what_cannot_be_used_says_why_in_its_tooltip(panel):
     assert "follows your edits" in panel.ui.completeButton.toolTip
     click(panel.ui.liveCheckBox)
     choose(panel.ui.segmentSelector.findChildren("QComboBox")[-1], "None")
-    assert "Choose the segment" in panel.ui.completeButton.toolTip
+    wait_until(lambda: "Choose the segment" in panel.ui.completeButton.toolTip, 20)
 
 
 # The result

@@ -182,7 +182,7 @@ class CalibrationSection:
 
     def _onProgress(self, fraction: float, message: str) -> None:
         text = _("{message} ({percent:.0f} %)")
-        self._panel.say(text.format(message=message, percent=100 * fraction))
+        self._panel.sayOfReading(text.format(message=message, percent=100 * fraction))
 
     def _onPrepared(self, prepared: Prepared) -> None:
         panel = self._panel

@@ -63,6 +63,7 @@ class Panel:
         self.nodes: ResultNodes | None = None
         self.error: SparseAnatomyError | None = None
         self.changed = Signal()
+        self._isReadingQuiet = False
 
     def readScene(self) -> None:
         """Take the settings of the scene, and let go of nodes that are no longer in it."""
@@ -117,6 +118,16 @@ class Panel:
         self.error = error
         self.ui.statusLabel.text = text
         self.ui.copyDetailsButton.visible = error is not None
+
+    def sayOfReading(self, text: str, isOver: bool = False) -> None:
+        """Tell how far the reading of X-rays is, unless a reconstruction was begun meanwhile: what that says must not be written over."""
+        if not self._isReadingQuiet:
+            self.say(text)
+        self._isReadingQuiet = self._isReadingQuiet and not isOver
+
+    def quietReading(self) -> None:
+        """Let what is being read say nothing more where a reconstruction has the word; called when either begins."""
+        self._isReadingQuiet = self.preparation.isRunning and self.recon.isRunning
 
     def fail(self, error: SparseAnatomyError) -> None:
         """Say what is wrong and what to do; no window, as the user may be working in the views."""

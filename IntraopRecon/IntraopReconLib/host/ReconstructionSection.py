@@ -161,6 +161,7 @@ class ReconstructionSection:
             panel.fail(error)
             return
         panel.warn()
+        panel.quietReading()
         self._timeLeft = TimeLeft()
         self._onProgress(0.0, _("Starting …"))
         panel.changed.emit()

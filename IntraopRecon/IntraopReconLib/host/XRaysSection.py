@@ -153,6 +153,7 @@ class XRaysSection:
         except SparseAnatomyError as error:
             panel.fail(error)
             return
+        panel.quietReading()
         panel.warn()
         panel.changed.emit()
 
@@ -167,7 +168,8 @@ class XRaysSection:
         panel.standardized = None
         self._fill(prepared.case)
         if prepared.what == DESCRIBE:
-            panel.say(_("{count} X-rays of {case} have been read.").format(count=len(prepared.case.views), case=prepared.case.folder.name))
+            text = _("{count} X-rays of {case} have been read.")
+            panel.sayOfReading(text.format(count=len(prepared.case.views), case=prepared.case.folder.name), isOver=True)
         panel.changed.emit()
         if isFirst and panel.frames is not None and panel.nodes is None:
             slicer.util.resetThreeDViews()
