@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from Testing.host.desktop import Desktop, desktop
+from Testing.host.hands import click, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.append(str(REPOSITORY / "Testing" / "slicer"))  # its small_completion, small_scene and fake_worker
@@ -32,3 +33,24 @@ def running(slicer_with_modules: Desktop):
     errors = list(slicer_with_modules.errors)
     slicer_with_modules.errors.clear()
     assert errors == []
+
+
+@pytest.fixture
+def panel(running):
+    """Return the open panel of Intraoperative Reconstruction, its first step open; the workers are real and stay from test to test."""
+    import slicer
+
+    slicer.util.selectModule("IntraopRecon")
+    widget = running.widget("IntraopRecon")
+    widget.onSceneChanged()
+    _open_first_step(widget)
+    yield widget
+    for logic in (widget.logic.recon, widget.logic.preparation):
+        logic.cancel()
+        wait_until(lambda logic=logic: not logic.isRunning, 20)
+    _open_first_step(widget)
+
+
+def _open_first_step(widget) -> None:
+    if widget.ui.xraysButton.collapsed:
+        click(widget.ui.xraysButton)

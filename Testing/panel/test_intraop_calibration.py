@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import slicer
 from bead_case import READ_S, VIEWS, bead_case, open_step, read_case
 from Testing.host.hands import OutOfReach, choose, click, click_at, drag, select_cell, turn_wheel, wait_until, watch_blocks, write
 
@@ -37,18 +36,6 @@ def solved(beads, tmp_path_factory) -> Path:
     folder = shutil.copytree(beads, tmp_path_factory.mktemp("solved") / "knee")
     calibrate_case(folder)
     return folder
-
-
-@pytest.fixture
-def panel(running):
-    """Return the open panel on an empty scene."""
-    slicer.util.selectModule(NAME)
-    widget = running.widget(NAME)
-    widget.onSceneChanged()
-    yield widget
-    widget.logic.preparation.cancel()
-    wait_until(lambda: not widget.logic.preparation.isRunning, 20)
-    open_step(widget.ui.xraysButton)
 
 
 def is_idle(panel) -> bool:

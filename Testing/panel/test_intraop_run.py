@@ -42,19 +42,6 @@ def open_step(button) -> None:
 
 
 @pytest.fixture
-def panel(running):
-    """Return the open panel; the worker is real and stays from test to test."""
-    slicer.util.selectModule(NAME)
-    widget = running.widget(NAME)
-    widget.onSceneChanged()
-    yield widget
-    for logic in (widget.logic.recon, widget.logic.preparation):
-        logic.cancel()
-        wait_until(lambda logic=logic: not logic.isRunning, 20)
-    open_step(widget.ui.xraysButton)
-
-
-@pytest.fixture
 def faked(running, monkeypatch):
     """Return the open panel with a worker that says what the test has laid ready."""
     slicer.util.selectModule(NAME)

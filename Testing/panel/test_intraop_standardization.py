@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import slicer
 from bead_case import VIEWS, bead_case, open_step, read_case
 from Testing.host.hands import OutOfReach, choose, click, select_cell, slide, wait_until, watch_blocks
 from Testing.host.values import unwrap
@@ -23,18 +22,6 @@ def case(tmp_path_factory) -> Path:
     folder = bead_case(tmp_path_factory.mktemp("standardization") / "knee")
     calibrate_case(folder)
     return folder
-
-
-@pytest.fixture
-def panel(running):
-    """Return the open panel on an empty scene."""
-    slicer.util.selectModule(NAME)
-    widget = running.widget(NAME)
-    widget.onSceneChanged()
-    yield widget
-    widget.logic.preparation.cancel()
-    wait_until(lambda: not widget.logic.preparation.isRunning, 20)
-    open_step(widget.ui.xraysButton)
 
 
 def open_case(panel, folder: Path) -> None:

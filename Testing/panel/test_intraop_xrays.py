@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import slicer
-from bead_case import READ_S, VIEWS, bead_case, open_step, read_case
+from bead_case import READ_S, VIEWS, bead_case, read_case
 from PySide6.QtCore import Qt
 from Testing.host.hands import OutOfReach, click, drop, select_cell, wait_until, watch_blocks, write
 from Testing.host.values import unwrap
@@ -24,18 +24,6 @@ def calibrated(tmp_path_factory) -> Path:
     folder = bead_case(tmp_path_factory.mktemp("xrays") / "knee")
     calibrate_case(folder)
     return folder
-
-
-@pytest.fixture
-def panel(running):
-    """Return the open panel on an empty scene."""
-    slicer.util.selectModule(NAME)
-    widget = running.widget(NAME)
-    widget.onSceneChanged()
-    open_step(widget.ui.xraysButton)
-    yield widget
-    widget.logic.preparation.cancel()
-    wait_until(lambda: not widget.logic.preparation.isRunning, 20)
 
 
 def cells(table) -> list[list[str]]:

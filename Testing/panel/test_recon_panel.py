@@ -10,25 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-import slicer
 from Testing.host.hands import choose, click, wait_until, watch_blocks, write
 
 from SparseAnatomyLib.host.SceneFiles import loadScene, saveScene
 
 NAME = "IntraopRecon"
 RUN_S = 240
-
-
-@pytest.fixture
-def panel(running):
-    """Return the open panel."""
-    slicer.util.selectModule(NAME)
-    widget = running.widget(NAME)
-    widget.onSceneChanged()
-    yield widget
-    if widget.logic.recon.isRunning:
-        widget.logic.recon.cancel()
-        wait_until(lambda: not widget.logic.recon.isRunning, 20)
 
 
 @pytest.fixture
