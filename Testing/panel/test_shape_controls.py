@@ -144,11 +144,11 @@ def test_what_cannot_be_used_says_why_in_its_tooltip(panel):
     for name in RESULT_WIDGETS:
         assert not is_usable(getattr(panel.ui, name))
         assert "no result yet" in getattr(panel.ui, name).toolTip
+    choose(panel.ui.segmentSelector.findChildren("QComboBox")[-1], "None")
+    assert "Choose the segment" in panel.ui.completeButton.toolTip
     click(panel.ui.liveCheckBox)
     assert "follows your edits" in panel.ui.completeButton.toolTip
     click(panel.ui.liveCheckBox)
-    choose(panel.ui.segmentSelector.findChildren("QComboBox")[-1], "None")
-    wait_until(lambda: "Choose the segment" in panel.ui.completeButton.toolTip, 20)
 
 
 # The result
