@@ -16,7 +16,7 @@ from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.model_files import card_text, half_precision, load_model, read_card, save_model
 from SparseAnatomyLib.resources import resource
 
-from .unet import STRIDE_PX, WIDTHS, BoneNetwork
+from .unet import STRIDE_PX, BoneNetwork
 
 FORMAT, VERSION = "SparseAnatomy standardizer", 1
 CARD_VERSION = 1
@@ -99,21 +99,19 @@ class NetworkStandardizer:
     def save(self, path: Path) -> Path:
         """Write the weights in half precision, and the card; each to a temporary name first."""
         weights = {name: value.detach().half() for name, value in self.network.state_dict().items()}
-        content = {"format": FORMAT, "version": VERSION, "widths": list(WIDTHS), "network": weights}
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "widths": [block.norm.normalized_shape[0] for block in self.network.down],
+            "network": weights,
+        }
         return save_model(content, self.card, path)
 
     def bone(self, attenuation: np.ndarray, mask: np.ndarray, pixel_mm: float) -> NDArray[np.float32]:
         """Return the attenuation of bone and metal alone; parameters and errors as `Standardizer.bone`."""
-        return self.bones([attenuation], mask, pixel_mm)[0]
-
-    def bones(self, attenuations: list[np.ndarray], mask: np.ndarray, pixel_mm: float) -> list[NDArray[np.float32]]:
-        """Standardize several images of one size and mask, one after the other; as `bone`."""
-        shapes = {np.shape(image) for image in (*attenuations, mask)}
-        if len(shapes) > 1:
-            raise ValueError(f"attenuation and mask: expected one shape, got {sorted(shapes)}.")
-        return [self._bone(np.asarray(image, np.float32), np.asarray(mask, bool), pixel_mm) for image in attenuations]
-
-    def _bone(self, attenuation: np.ndarray, mask: np.ndarray, pixel_mm: float) -> NDArray[np.float32]:
+        attenuation, mask = np.asarray(attenuation, np.float32), np.asarray(mask, bool)
+        if attenuation.shape != mask.shape:
+            raise ValueError(f"attenuation and mask: expected one shape, got {list(attenuation.shape)} and {list(mask.shape)}.")
         known = torch.from_numpy(mask.astype(np.float32))[None, None]
         image = torch.from_numpy(np.where(mask, np.clip(attenuation, *ATTENUATION_RANGE), 0).astype(np.float32))[None, None]
         factor = pixel_mm / float(np.clip(pixel_mm, *PITCH_RANGE_MM))

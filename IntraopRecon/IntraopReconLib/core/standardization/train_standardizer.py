@@ -13,12 +13,11 @@ from IntraopReconLib.core.training_config import StandardizerTraining
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.provenance import sha256
 
-from .measured_pairs import measured_views
+from .measured_pairs import SUFFIXES, measured_views
 from .network import NetworkStandardizer, StandardizerCard
 from .pairs import SPACING_MM, VIEW_PX, TrainingView, training_views
 from .train import train
 
-SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha", ".mhd")
 _PROJECTING_SHARE = 0.2  # of the time
 
 
