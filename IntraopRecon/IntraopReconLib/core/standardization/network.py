@@ -99,12 +99,8 @@ class NetworkStandardizer:
     def save(self, path: Path) -> Path:
         """Write the weights in half precision, and the card; each to a temporary name first."""
         weights = {name: value.detach().half() for name, value in self.network.state_dict().items()}
-        content = {
-            "format": FORMAT,
-            "version": VERSION,
-            "widths": [block.norm.normalized_shape[0] for block in self.network.down],
-            "network": weights,
-        }
+        widths = [block.first.out_channels for block in self.network.down]
+        content = {"format": FORMAT, "version": VERSION, "widths": widths, "network": weights}
         return save_model(content, self.card, path)
 
     def bone(self, attenuation: np.ndarray, mask: np.ndarray, pixel_mm: float) -> NDArray[np.float32]:
