@@ -117,6 +117,7 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.timer.connect("timeout()", completion.poll)
         self.timer.start(POLL_INTERVAL_MS)
         self.settingsSection = SettingsSection(self.ui, self.onSettingsChanged)
+        completion.outlined.connect(self.settingsSection.showOutline)
         self.resultSection = ResultSection(self.ui, slicer.mrmlScene, self.say, self.onFailed)
         self.ui.completeButton.connect("clicked(bool)", self.onCompleteOrCancel)
         self.ui.copyDetailsButton.connect("clicked(bool)", self.onCopyDetails)
@@ -223,6 +224,7 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onFailed(self, error: SparseAnatomyError) -> None:
         """Say in the panel what is wrong and what to do; no window, as the user may be drawing."""
         self.say(str(error), None if error.kind == "cancelled" else error)
+        self.settingsSection.find()  # perhaps there is nothing outlined any more
         self.updatePanel()
 
 

@@ -126,6 +126,14 @@ def test_the_implicit_network_sees_where_slices_are_and_not_where_the_patient_li
     assert not torch.allclose(here.logits, turned.logits, rtol=0.05, atol=0.05)
 
 
+def test_features_that_are_kept_give_the_same_step():
+    prior, view = toy_prior(), cube_view(SLICES, 96.0)
+    anew, kept = inner_step(prior.inr, view), inner_step(prior.inr, view, cube_features=prior.cube_features)
+    assert torch.equal(anew.logits, kept.logits) and anew.evidence == kept.evidence
+    assert prior.cube_features is prior.cube_features and not prior.cube_features.requires_grad
+    assert torch.equal(inner_step(prior.inr, view, 3).logits, inner_step(prior.inr, view, 3, cube_features=prior.cube_features).logits)
+
+
 def test_more_steps_change_the_implicit_network_only_where_asked():
     prior, view = toy_prior(), cube_view(SLICES, 96.0)
     one, three = inner_step(prior.inr, view), inner_step(prior.inr, view, 3)

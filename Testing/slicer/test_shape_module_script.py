@@ -12,9 +12,10 @@ pytest.importorskip("slicer")
 import slicer
 from fake_worker import FakeWorker
 from module_panels import choices, load_modules, used_widgets, widgets
-from small_completion import grid_of_ct, outlined_labels, write_completion
+from small_completion import SLICE_INDICES, grid_of_ct, outlined_labels, write_completion
 from small_scene import write_nrrd
 from Testing.host.desktop import desktop
+from Testing.host.hands import wait_until
 
 from ShapeCompletionLib.core.config import METHODS
 from ShapeCompletionLib.host import Samples
@@ -23,6 +24,7 @@ from ShapeCompletionLib.host.Outlines import addOutlines, readOutline
 from ShapeCompletionLib.host.ParameterNode import ParameterNode
 from ShapeCompletionLib.host.Sentences import doneSentence, foundSentence
 from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.host import Nodes
 from SparseAnatomyLib.host.HeadlessScene import HeadlessScene
 
 NAME = "ShapeCompletion"
@@ -181,6 +183,28 @@ def test_cancel_and_failures(panel):
     assert panel.ui.statusLabel.text == "One slice. Outline another."
     assert panel.windows == []  # it is said in the panel
     assert panel.ui.copyDetailsButton.visible
+
+
+def test_the_panel_says_which_slices_are_being_completed(panel):
+    node, segmentId = panel.parameters.segmentationNode, panel.parameters.settings.segmentId
+    panel.ui.liveCheckBox.checked = True
+    panel.logic.completion.poll()
+    assert panel.ui.foundLabel.text == "5 axial slices, 8 mm apart"
+    panel.worker.events = [{"event": "failure", "kind": "input", "message": "No.", "remedy": ""}]
+    panel.logic.completion.poll()
+    labels = outlined_labels(grid_of_ct())
+    labels[SLICE_INDICES[-1]] = 0  # the eraser takes a slice
+    labelmap = node.GetSegmentation().GetSegment(segmentId).GetRepresentation("Binary labelmap")
+    labelmap.DeepCopy(Nodes.labelmapFromArray(labels, grid_of_ct()))
+    labelmap.Modified()
+    wait_until(lambda: len(panel.worker.requests) == 2)
+    assert panel.ui.foundLabel.text == "4 axial slices, 8 mm apart"  # before the shape comes
+    panel.worker.events = [{"event": "failure", "kind": "input", "message": "No.", "remedy": ""}]
+    panel.logic.completion.poll()
+    labelmap.DeepCopy(Nodes.labelmapFromArray(0 * labels, grid_of_ct()))
+    labelmap.Modified()
+    wait_until(lambda: panel.ui.foundLabel.text.startswith("Nothing is outlined"))
+    assert len(panel.worker.requests) == 2
 
 
 def test_live_follows_the_choice_and_shows_no_window(panel):

@@ -61,7 +61,7 @@ def predict(prior: Prior, view: CubeView, steps: int = 1) -> Prediction:
         view: The slices.
         steps: Optimization steps of the implicit network; the first is exact.
     """
-    step, moved = inner_step(prior.inr, view, steps), False
+    step, moved = inner_step(prior.inr, view, steps, cube_features=prior.cube_features), False
     if step.evidence < prior.usual_evidence:
         points, targets = _context(view)
         alignment = align(prior.inr, points, targets)
@@ -73,7 +73,13 @@ def predict(prior: Prior, view: CubeView, steps: int = 1) -> Prediction:
     return Prediction(refined[0, 0].numpy(), correction[0, 0].numpy(), step.evidence, moved)
 
 
-def inner_step(inr: dict[str, Tensor], view: CubeView, steps: int = 1, prior_from_context: np.ndarray | None = None) -> Step:
+def inner_step(
+    inr: dict[str, Tensor],
+    view: CubeView,
+    steps: int = 1,
+    prior_from_context: np.ndarray | None = None,
+    cube_features: Tensor | None = None,
+) -> Step:
     """Fit the implicit network to the slices and evaluate it over the cube.
 
     Args:
@@ -81,6 +87,7 @@ def inner_step(inr: dict[str, Tensor], view: CubeView, steps: int = 1, prior_fro
         view: The slices.
         steps: The first solves the last layer exactly, further ones descend on all weights.
         prior_from_context: Similarity that moves normalized points into the prior's place, [4, 4].
+        cube_features: As `Prior.cube_features`, where they are known and nothing is moved; they take longer than all the rest.
     """
     points, targets = _context(view)
     wanted = torch.from_numpy(prior_points())
@@ -90,7 +97,7 @@ def inner_step(inr: dict[str, Tensor], view: CubeView, steps: int = 1, prior_fro
     with torch.no_grad():
         posterior = solve(head_prior(inr), features(inr, points), targets)
         if steps == 1:
-            values = posterior.logits(features(inr, wanted))
+            values = posterior.logits(features(inr, wanted) if cube_features is None else cube_features)
         else:
             solved = solved_parameters(inr_parameters(inr), posterior)
             values = logits(more_steps(solved, points, (targets > 0).float(), steps - 1), wanted)

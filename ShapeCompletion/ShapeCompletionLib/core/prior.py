@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.model_files import load_model, save_model
 
 from .calibration import Temperature
+from .cube import prior_points
 from .inner_loop import head_prior
+from .inr import features
 from .prior_card import PriorCard, available_priors, priors_folder, read_card
 from .refine import RefineNetwork
 
@@ -37,6 +41,12 @@ class Prior:
     refine: RefineNetwork
     temperature: Temperature
     usual_evidence: float
+
+    @cached_property
+    def cube_features(self) -> Tensor:
+        """Features of the implicit network over the cube where nothing is moved, [32³, width]: the same for all slices."""
+        with torch.no_grad():
+            return features(self.inr, torch.from_numpy(prior_points()))
 
 
 def save_prior(prior: Prior, path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -127,8 +128,14 @@ def _report(completion: Completion, context: Context, config: CompletionConfig) 
         },
         "seconds": completion.seconds,
         "settings": config_to_json(config),
-        "versions": package_versions(_PACKAGES),
+        "versions": _versions(),
     }
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """Return what this process runs on: what is loaded stays so, and to look it up takes longer than to write a file."""
+    return package_versions(_PACKAGES)
 
 
 def _next_slice(plane: NextSlice) -> dict[str, Any]:

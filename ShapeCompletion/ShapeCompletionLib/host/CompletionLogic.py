@@ -29,7 +29,7 @@ from .CompletionFolder import readCompletion
 from .CompletionNodes import CompletionNodes, showingCompletion
 from .Outlines import Outline, readOutline, segmentIdOf
 
-DEBOUNCE_S = 0.15  # after the last edit: the hand rests
+DEBOUNCE_S = 0.08  # after the last edit: several moves of a mouse that draws; most of Slicer's effects edit once, at the end of a stroke
 DEFAULT_PRIOR = "vertebra"
 _LABEL = 1
 _EDITS = (  # what a segmentation node tells when something in it changes
@@ -65,6 +65,9 @@ class CompletionLogic(WorkerLogic):
     """Completes shapes in one scene; its signals are those of `WorkerLogic`, `finished` tells the CompletionNodes.
 
     The segmentation that the user draws in is only read. Whoever owns this calls `poll` from a timer while `isRunning` or `isLive`.
+
+    Attributes:
+        outlined: Signal(segmentation node, segment id, Outline): what is being completed.
     """
 
     def __init__(self, scene, makeWorker: MakeWorker | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -76,6 +79,7 @@ class CompletionLogic(WorkerLogic):
             clock: Tells the time in seconds.
         """
         super().__init__(scene, "ShapeCompletionLib.worker", makeWorker)
+        self.outlined = Signal()
         self._clock = clock
         self._order: Order | None = None  # of the running job
         self._jobFolder: Path | None = None
@@ -240,6 +244,7 @@ class CompletionLogic(WorkerLogic):
             self._tidy()
             raise
         self._order, self._digest = order, outline.digest
+        self.outlined.emit(order.segmentation, order.segmentId, outline)
 
     def _takeResult(self, paths: dict[str, str]) -> None:
         if self._isOvertaken():

@@ -7,7 +7,7 @@ from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.host.Translate import tr as _
 
 from .CompletionFolder import CompletedShape
-from .Outlines import describeOutline, readOutline
+from .Outlines import Outline, describeOutline, readOutline
 from .PriorCardText import usualEvidence
 
 _ALIKE, _MUCH_ALIKE = 0.85, 0.95  # Dice of the shape and plain interpolation
@@ -26,7 +26,15 @@ def foundSentence(node, segmentId: str) -> str:
     if node is None or not segmentId:
         return ""
     try:
-        return describeOutline(readOutline(node, segmentId))
+        return outlineSentence(readOutline(node, segmentId))
+    except InputError as error:
+        return error.message
+
+
+def outlineSentence(outline: Outline) -> str:
+    """Return which slices are outlined, or why none are found."""
+    try:
+        return describeOutline(outline)
     except InputError as error:
         return error.message
 

@@ -9,9 +9,10 @@ from SparseAnatomyLib.host.Environment import environmentSentence, isReady
 from SparseAnatomyLib.host.Translate import tr as _
 from SparseAnatomyLib.host.Usable import Usable
 
+from .Outlines import Outline
 from .ParameterNode import ParameterNode
 from .PriorCardText import cardText
-from .Sentences import foundSentence, priorCards
+from .Sentences import foundSentence, outlineSentence, priorCards
 
 
 class SettingsSection:
@@ -62,16 +63,24 @@ class SettingsSection:
         self._onSegment()
 
     def update(self, isRunning: bool) -> None:
-        """Let the user do what can be done now, and say what is outlined and what the prior is."""
-        settings, node = self.parameters.settings, self.parameters.segmentationNode
+        """Let the user do what can be done now, and say what the prior is."""
+        settings = self.parameters.settings
         card = self.cards.get(settings.prior)
-        self.ui.foundLabel.text = foundSentence(node, settings.segmentId)
         self.ui.aboutLabel.text = _("The priors are not installed.") if card is None else cardText(card)
         noPrior = _("Plain interpolation uses no prior: choose the method auto or inr.") if settings.method == "interpolate" else ""
         self._usable.allow(self.ui.priorComboBox, noPrior)
         self._usable.allow(self.ui.stepsSlider, noPrior)
         self._usable.allow(self.ui.liveCheckBox, "" if settings.live or isReady() else environmentSentence("completions"))
         self._usable.allow(self.ui.completeButton, self._reasonNotToComplete(isRunning))
+
+    def find(self) -> None:
+        """Say what is outlined now."""
+        self.ui.foundLabel.text = foundSentence(self.parameters.segmentationNode, self.parameters.settings.segmentId)
+
+    def showOutline(self, node, segmentId: str, outline: Outline) -> None:
+        """Say what is being completed, where it is what is chosen."""
+        if node is self.parameters.segmentationNode and segmentId == self.parameters.settings.segmentId:
+            self.ui.foundLabel.text = outlineSentence(outline)
 
     def _reasonNotToComplete(self, isRunning: bool) -> str:
         settings = self.parameters.settings
@@ -93,4 +102,5 @@ class SettingsSection:
     def _keep(self, **changes: Any) -> None:
         if not self._isShowing:
             self.parameters.update(**changes)
+            self.find()
             self._onChanged()
