@@ -32,6 +32,7 @@ from IntraopReconLib.host.XRaysSection import XRaysSection
 from SparseAnatomyLib.errors import SparseAnatomyError
 from SparseAnatomyLib.host.Environment import environmentSentence, isReady
 from SparseAnatomyLib.host.ErrorDetails import errorDetails
+from SparseAnatomyLib.host.InstallLine import InstallLine
 from SparseAnatomyLib.host.Reload import forgetModules
 
 RESEARCH_USE_ONLY = _("Research use only, not a medical device: not for diagnosis, treatment or navigation.")
@@ -147,6 +148,8 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.sections = [make(self.panel) for make in SECTIONS]
         for section in self.sections:
             self.panel.changed.connect(section.update)
+        self.installLine = InstallLine(self.ui.noticeLabel, self.moduleName, self.onReadiness)
+        self.panel.changed.connect(self.installLine.update)
         self.steps = [getattr(self.ui, name) for name in STEPS]
         for step in self.steps:
             step.connect("contentsCollapsed(bool)", lambda collapsed, step=step: self.onStep(step, collapsed))
@@ -172,6 +175,7 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.removeObservers()
         if self.logic is not None:
             self.timer.stop()
+            self.installLine.close()
             self.panel.errands.close()
             self.logic.recon.close()
             self.logic.preparation.close()
@@ -202,6 +206,11 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Let go of a result that the user takes away."""
         if self.nodes is not None and not slicer.mrmlScene.IsBatchProcessing():
             self.panel.changed.emit()
+
+    def onReadiness(self) -> None:
+        """Say what can be done once packages are being installed, or are there, and let the worker get ready."""
+        self.panel.say(environmentSentence())
+        self.enter()
 
     def onStep(self, step, collapsed: bool) -> None:
         """Close the other steps when one is opened, so that all headings stay in sight."""

@@ -27,6 +27,7 @@ from ShapeCompletionLib.host.SettingsSection import SettingsSection
 from SparseAnatomyLib.errors import SparseAnatomyError
 from SparseAnatomyLib.host.Environment import environmentSentence, isReady
 from SparseAnatomyLib.host.ErrorDetails import errorDetails
+from SparseAnatomyLib.host.InstallLine import InstallLine
 from SparseAnatomyLib.host.Reload import forgetModules
 
 RESEARCH_USE_ONLY = _("Research use only, not a medical device: not for diagnosis, treatment or navigation.")
@@ -119,6 +120,7 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.settingsSection = SettingsSection(self.ui, self.onSettingsChanged)
         completion.outlined.connect(self.settingsSection.showOutline)
         self.resultSection = ResultSection(self.ui, slicer.mrmlScene, self.say, self.onFailed)
+        self.installLine = InstallLine(self.ui.noticeLabel, self.moduleName, self.onReadiness)
         self.ui.completeButton.connect("clicked(bool)", self.onCompleteOrCancel)
         self.ui.copyDetailsButton.connect("clicked(bool)", self.onCopyDetails)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneClosed)
@@ -128,6 +130,7 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self) -> None:
         """Show what the scene says when the module is opened, and let the worker get ready."""
+        self.installLine.update()
         self.onSceneChanged()
         if isReady():
             self.logic.completion.warmUp(self.parameters.settings.prior)
@@ -137,6 +140,7 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.removeObservers()
         if self.logic is not None:
             self.timer.stop()
+            self.installLine.close()
             self.logic.completion.close()
 
     def onReload(self) -> None:
@@ -160,6 +164,11 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Let go of a result that the user takes away."""
         if self.nodes is not None and not slicer.mrmlScene.IsBatchProcessing():
             self.updatePanel()
+
+    def onReadiness(self) -> None:
+        """Say what can be done once packages are being installed, or are there, and let the worker get ready."""
+        self.say(environmentSentence("completions"))
+        self.enter()
 
     def onSettingsChanged(self) -> None:
         """Follow edits of what is chosen now, with the settings of now."""

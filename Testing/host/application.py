@@ -81,6 +81,10 @@ class qSlicerApplication(QObject):
         return QApplication.keyboardModifiers()
 
     @invokable
+    def openExtensionsManagerDialog(self) -> None:
+        self._desktop.answers.opened.append("Extensions Manager")
+
+    @invokable
     def settings(self) -> QSettings:
         return QSettings()
 

@@ -9,7 +9,7 @@ from SparseAnatomyLib.errors import InputError, SparseAnatomyError
 from SparseAnatomyLib.failures import explain
 from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.host import Nodes
-from SparseAnatomyLib.host.Environment import environmentSentence, isReady
+from SparseAnatomyLib.host.Environment import environmentSentence, isReady, reasonWithout
 from SparseAnatomyLib.host.Folders import itemName
 from SparseAnatomyLib.host.PictureView import PictureView
 from SparseAnatomyLib.host.SceneFiles import saveScene
@@ -116,6 +116,8 @@ class ResultSection:
     def _reasonNotToSave(self) -> str:
         if self._isSaving:
             return _("The result is being saved.")
+        if self._panel.parameters.settings.saveFormat == "dicom" and (reason := reasonWithout("highdicom")):
+            return reason
         return "" if self.ui.saveFolderPath.currentPath else _("Choose the folder to save to first.")
 
     def _take(self, nodes: ResultNodes | None) -> None:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,13 @@ class ChildProcess:
         chatter: The last lines that were no events; whoever parses the lines puts them here.
     """
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> None:
         """Start it.
+
+        Args:
+            module: Name of the module.
+            arguments: What follows it on the command line.
+            environment: The child's; None for ours, with the libraries of the extension on its PYTHONPATH.
 
         Raises:
             ResourceError: The system refuses, or there is no Python to start it with.
@@ -41,11 +46,11 @@ class ChildProcess:
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         try:
             self._process = subprocess.Popen(
-                [pythonExecutable(), "-m", module],
+                [pythonExecutable(), "-m", module, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env=_environment(module),
+                env=_environment(module) if environment is None else dict(environment),
                 **_ownGroup(),
             )
         except OSError as error:

@@ -1,16 +1,16 @@
-"""Where this runs and whether the worker has what it needs, in one sentence for the panel. Imports nothing heavy to find out."""
+"""Whether the worker has what it needs, in one sentence for the panel. Imports nothing heavy to find out."""
 
 from __future__ import annotations
-
-import importlib.util
 
 import slicer
 
 from SparseAnatomyLib.errors import ResourceError
+from SparseAnatomyLib.host import Requirements
 
 from .ChildProcess import pythonExecutable
-
-WORKER_PACKAGES = ("torch", "numba", "skimage", "matplotlib", "jinja2", "pydicom", "SimpleITK")
+from .Installation import sharedInstallation
+from .Requirements import Package, missing
+from .Translate import tr as _
 
 
 def isDesktop() -> bool:
@@ -18,18 +18,18 @@ def isDesktop() -> bool:
     return hasattr(slicer, "app")
 
 
-def missingPackages() -> list[str]:
-    """Return the packages that the worker needs and this Python, which is also the worker's, lacks."""
-    return [name for name in WORKER_PACKAGES if importlib.util.find_spec(name) is None]
+def missingPackages() -> list[Package]:
+    """Return the packages without which the worker can do nothing and that this Python, which is also the worker's, lacks."""
+    return missing((*Requirements.BUNDLED, Requirements.TORCH, *Requirements.REQUIRED))
 
 
 def isReady() -> bool:
-    """Return whether the worker can be started and finds its packages."""
+    """Return whether the worker can be started and finds its packages, all of them whole."""
     try:
         pythonExecutable()
     except ResourceError:
         return False
-    return not missingPackages()
+    return not missingPackages() and not sharedInstallation().isRunning
 
 
 def environmentSentence(jobs: str = "reconstructions") -> str:
@@ -38,16 +38,26 @@ def environmentSentence(jobs: str = "reconstructions") -> str:
         python = pythonExecutable()
     except ResourceError as error:
         return str(error)
-    missing = missingPackages()
-    if not missing:
+    if sharedInstallation().isRunning:
+        return _("Python packages are being installed: wait until that is done.")
+    lacking = missingPackages()
+    if not lacking:
         return f"Ready: {jobs} run beside {'Slicer' if isDesktop() else 'this program'}, on {python}."
+    names = ", ".join(package.name for package in lacking)
     if not isDesktop():
-        return f"Python packages are missing ({', '.join(missing)}): install sparse-anatomy with pip."
-    steps = ["install the PyTorch extension"] if "torch" in missing else []
-    others = [name for name in missing if name != "torch"]
-    steps += [f"run slicer.util.pip_install('{' '.join(map(_distribution, others))}') in the Python console"] if others else []
-    return f"Python packages are missing ({', '.join(missing)}): {', then '.join(steps)}, then restart Slicer."
+        return f"Python packages are missing ({names}): install sparse-anatomy with pip."
+    if any(package in Requirements.BUNDLED for package in lacking):
+        return _("Python packages that Slicer brings along are missing ({names}): install Slicer again.").format(names=names)
+    return _("Python packages are missing ({names}): install them at the top of this panel.").format(names=names)
 
 
-def _distribution(package: str) -> str:
-    return {"skimage": "scikit-image"}.get(package, package)
+def reasonWithout(module: str) -> str:
+    """Return what to do where a package that only some things need is missing; empty if it is there.
+
+    Args:
+        module: What is imported, one of `Requirements.OPTIONAL`.
+    """
+    for package in missing([package for package in Requirements.OPTIONAL if package.module == module]):
+        text = _("The Python package {name} is missing ({purpose}): install it at the top of this panel.")
+        return text.format(name=package.name, purpose=package.purpose)
+    return ""
