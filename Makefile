@@ -11,8 +11,9 @@ TORCH_INDEX := $(if $(shell command -v nvidia-smi),,--extra-index-url https://do
 demo: $(VENV)/.installed
 	$(BIN)/intraop-recon demo
 
+# A file's tests stay together, as they share a desktop or a case; files are begun in the order of Testing/conftest.py.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m Testing.benchmarks.run

@@ -23,6 +23,11 @@ sys.path[:] = [path for path in sys.path if Path(path).resolve() != Path(__file_
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the folders whose tests wait for workers and desktops: worker, slicer, panel, then core, whose files are short."""
+    items.sort(key=lambda item: item.path.parent.name, reverse=True)
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """Return the root of the repository."""
