@@ -13,7 +13,7 @@ class PairRanges:
     """Ranges that a training pair is drawn from, evenly unless said otherwise.
 
     Attributes:
-        crop_px: Edge of the square that is cut out of a view, before it is resized to that of the network's input.
+        field_mm: Edge of the square that is cut out of a view, at the detector, and resized to the network's input: pitches are not exact.
         soft: Factor on soft tissue: slim to obese; every `no_soft_share`-th pair has next to none, as a specimen or a DRR.
         no_soft_share: Share of pairs with so little.
         fat: Largest share by which soft tissue varies besides, smoothly over the image.
@@ -25,11 +25,11 @@ class PairRanges:
         round_field_share: Share of pairs with the round field of an intensifier.
     """
 
-    crop_px: tuple[int, int] = (220, 400)
+    field_mm: tuple[float, float] = (220.0, 300.0)
     soft: tuple[float, float] = (0.6, 1.4)
     no_soft_share: float = 0.08
     fat: float = 0.25
-    organs: tuple[int, int] = (0, 6)
+    organs: tuple[int, int] = (0, 4)
     bone: tuple[float, float] = (0.6, 1.3)
     gain: tuple[float, float] = (0.94, 1.06)
     offset: tuple[float, float] = (-0.2, 0.2)
@@ -46,25 +46,30 @@ class StandardizerTraining:
         steps: Optimization steps.
         seed: Same seed, same pairs.
         views: Simulated views of every CT.
-        coarse_share: Share of the steps on pixels of twice the pitch, with twice the pairs: the background is learned there.
-        input_px: Edge of the network's input, after those.
-        pairs_per_step: Each is two images: as it is, and with anomalies.
-        rate: Adam's largest step size; it falls to a hundredth, along half a cosine.
+        overview_share: Share of the steps that the overview alone is trained in; the rest trains the detail over it.
+        input_px: Edge of the images, of about 1 mm a pixel; `crop_px`: of the part of them that the detail is trained on at a time.
+        overview_batch: Images a step. `detail_batch`: pairs a step, each two images: as it is, and with anomalies.
+        pool_pairs: Kept and used again, turned and mirrored; `new_pairs`: of them are replaced each step.
+        rate: Adam's largest step size; it falls to a hundredth, along half a cosine, in either part.
         gradient_weight: Of the L1 loss on the differences between neighboring pixels, beside the absolute and squared ones on the pixels.
-        anomaly_weight: Of the L1 loss on what an anomaly changes, against what it should change.
-        adversarial_weight: Of the discriminator's opinion; `adversarial_from`: share of the steps before it counts.
+        anomaly_weight: Of the squared error of what anomalies change, relative to what they should change.
+        adversarial_weight: Of the discriminator's opinion; `adversarial_from`: share of the detail's steps before it counts.
         averaging: Of the weights that ship, by step.
     """
 
-    steps: int = 8000
+    steps: int = 12000
     seed: int = 0
     views: int = 120
-    coarse_share: float = 0.5
+    overview_share: float = 0.6
     input_px: int = 256
-    pairs_per_step: int = 2
-    rate: float = 1.5e-3
+    crop_px: int = 128
+    overview_batch: int = 32
+    detail_batch: int = 8
+    pool_pairs: int = 1000
+    new_pairs: int = 2
+    rate: float = 2e-3
     gradient_weight: float = 1.0
-    anomaly_weight: float = 10.0
+    anomaly_weight: float = 0.5
     adversarial_weight: float = 0.003
     adversarial_from: float = 0.7
     averaging: float = 0.998

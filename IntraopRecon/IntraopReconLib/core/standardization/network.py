@@ -16,11 +16,11 @@ from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.model_files import card_text, half_precision, load_model, read_card, save_model
 from SparseAnatomyLib.resources import resource
 
-from .unet import STRIDE_PX, BoneNetwork
+from .unet import PITCH_MM, STRIDE_PX, BoneNetwork
 
-FORMAT, VERSION = "SparseAnatomy standardizer", 1
+FORMAT, VERSION = "SparseAnatomy standardizer", 2
 CARD_VERSION = 1
-PITCH_RANGE_MM = (0.6, 1.5)  # at the detector, that the network was trained on; others are resampled
+LARGEST_PX = 768  # no C-arm images more than that many times PITCH_MM; a wrong pitch does not fill the memory
 ATTENUATION_RANGE = (-1.0, 9.2)  # beyond, a detector tells nothing
 
 
@@ -90,17 +90,16 @@ class NetworkStandardizer:
             message = f"The standardizer {path} is of version {content.get('version')}, this program reads {VERSION}."
             raise InputError(message, "Copy one of this version, or train it again.")
         try:
-            network = BoneNetwork(tuple(content["widths"]))
+            network = BoneNetwork(*content["widths"])
             network.load_state_dict({name: value.float() for name, value in content["network"].items()})
         except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"The standardizer {path} is damaged.", "Copy it again, or train it again.") from error
         return cls(network, card)
 
     def save(self, path: Path) -> Path:
-        """Write the weights in half precision, and the card; each to a temporary name first."""
-        weights = {name: value.detach().half() for name, value in self.network.state_dict().items()}
-        widths = [block.first.out_channels for block in self.network.down]
-        content = {"format": FORMAT, "version": VERSION, "widths": widths, "network": weights}
+        """Write the weights, those of convolutions in half precision, and the card; each to a temporary name first."""
+        weights = {name: value.detach().half() if value.ndim > 1 else value.detach() for name, value in self.network.state_dict().items()}
+        content = {"format": FORMAT, "version": VERSION, "widths": self.network.widths, "network": weights}
         return save_model(content, self.card, path)
 
     def bone(self, attenuation: np.ndarray, mask: np.ndarray, pixel_mm: float) -> NDArray[np.float32]:
@@ -110,15 +109,17 @@ class NetworkStandardizer:
             raise ValueError(f"attenuation and mask: expected one shape, got {list(attenuation.shape)} and {list(mask.shape)}.")
         known = torch.from_numpy(mask.astype(np.float32))[None, None]
         image = torch.from_numpy(np.where(mask, np.clip(attenuation, *ATTENUATION_RANGE), 0).astype(np.float32))[None, None]
-        factor = pixel_mm / float(np.clip(pixel_mm, *PITCH_RANGE_MM))
-        shape = [max(1, round(factor * length)) for length in mask.shape]
-        small, small_known = _resized(image, shape), (_resized(known, shape) > 0.5).float()
+        scale = min(pixel_mm / PITCH_MM, LARGEST_PX / max(mask.shape))
+        shape = [max(1, round(length * scale)) for length in mask.shape]
+        small_known = (_resized(known, shape) > 0.5).float()
+        small = _resized(image, shape) / _resized(known, shape).clamp(min=0.5) * small_known
         padding = (0, -shape[1] % STRIDE_PX, 0, -shape[0] % STRIDE_PX)
         with torch.inference_mode(), half_precision():
-            padded = [functional.pad(each, padding) for each in (small * small_known, small_known)]
-            bone = self.network(*padded)[:, :, : shape[0], : shape[1]].float()
-        if factor != 1:  # what is resampled is what was taken away, which is smoother than bone
-            bone = image - _resized(small - bone, list(mask.shape))
+            padded = [functional.pad(each, padding) for each in (small, small_known)]
+            bone, gain, seen = (
+                _resized(each[:, :, : shape[0], : shape[1]].float(), list(mask.shape)) for each in (*self.network(*padded), small)
+            )
+        bone = bone + gain * (image - seen)  # what is finer than the network's pixels passes as the detail around it does
         return np.where(mask, np.maximum(bone[0, 0].numpy(), 0), 0).astype(np.float32)
 
 

@@ -143,13 +143,11 @@ def draw_pair(view: TrainingView, training: StandardizerTraining, rng: np.random
 
 
 def _crop(view: TrainingView, training: StandardizerTraining, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Cut a square out of a view, mirrored now and then, and resize it; return it and its pitch."""
+    """Cut a square out of a view and resize it; return it and its pitch."""
     rows, columns = view.integrals.shape[1:]
-    edge = min(int(rng.integers(training.pairs.crop_px[0], training.pairs.crop_px[1] + 1)), rows, columns)
+    edge = min(round(rng.uniform(*training.pairs.field_mm) / view.pixel_mm), rows, columns)
     row, column = int(rng.integers(rows - edge + 1)), int(rng.integers(columns - edge + 1))
     part = view.integrals[:, row : row + edge, column : column + edge].astype(np.float32)
-    if rng.random() < 0.5:
-        part = part[:, :, ::-1]
     size = (training.input_px, training.input_px)
     return _resized(np.ascontiguousarray(part), size, "bilinear"), view.pixel_mm * edge / training.input_px
 

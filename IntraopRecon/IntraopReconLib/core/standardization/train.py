@@ -5,22 +5,23 @@ from __future__ import annotations
 import copy
 import math
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from IntraopReconLib.core.reconstruction import Report
 from IntraopReconLib.core.training_config import StandardizerTraining
 from SparseAnatomyLib.errors import Cancelled
 from SparseAnatomyLib.model_files import half_precision, load_checkpoint, save_checkpoint
 
-from .losses import anomaly_l1, fidelity, gradient_l1, opinion_loss
-from .pairs import Pair, TrainingView, draw_pair
-from .unet import WIDTHS, BoneNetwork, PatchDiscriminator
+from .losses import anomaly_error, fidelity, gradient_l1, opinion_loss
+from .pair_pool import PairPool
+from .pairs import TrainingView
+from .unet import OVERVIEW_PX, BoneNetwork, PatchDiscriminator, block_means
 
 CHECKPOINT_S = 60.0
 WARM_UP_STEPS = 100
@@ -28,7 +29,7 @@ LOG_EVERY = 50
 
 
 class Training:
-    """The optimization step by step, with all that a checkpoint needs.
+    """The optimization step by step, with all that a checkpoint needs: first of the overview, then of the detail over it.
 
     Args:
         views: Of each CT, by its name.
@@ -44,63 +45,80 @@ class Training:
     def __init__(self, views: dict[str, list[TrainingView]], training: StandardizerTraining) -> None:
         torch.manual_seed(training.seed)
         self.views, self.training = views, training
-        self.rng = np.random.default_rng(training.seed)
+        self.pool = PairPool(views, training)
         self.network = BoneNetwork().to(memory_format=torch.channels_last)
-        self.average = copy.deepcopy(self.network)
+        self.average = copy.deepcopy(self.network).eval()
         self.discriminator = PatchDiscriminator().to(memory_format=torch.channels_last)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=training.rate, weight_decay=1e-3, betas=(0.9, 0.98))
+        self.optimizers = {part: _adam(getattr(self.network, part), training) for part in ("overview", "detail")}
         self.critic = torch.optim.Adam(self.discriminator.parameters(), lr=2e-4, betas=(0.5, 0.99))
         self.step, self.cpu_s = 0, 0.0
+
+    @property
+    def overview_steps(self) -> int:
+        """Steps that the overview is trained in, before the detail."""
+        return round(self.training.overview_share * self.training.steps)
 
     def take_step(self) -> dict[str, float]:
         """Take the next step; return its losses by name."""
         before = time.process_time()
-        names = list(self.views)
-        coarse = self.step < self.training.coarse_share * self.training.steps
-        factor = 2 if coarse else 1
-        drawn = replace(self.training, input_px=self.training.input_px // factor)
-        pairs = [self._draw(names[self.rng.integers(len(names))], drawn) for _ in range(factor * self.training.pairs_per_step)]
-        attenuation, bone, mask = _tensors(pairs)
-        self._set_rate()
-        with half_precision():
-            predicted = self.network(attenuation.flatten(0, 1)[:, None], mask.repeat_interleave(2, 0)).unflatten(0, bone.shape[:2])[:, :, 0]
-        losses = self._losses(predicted.float(), bone, mask)
-        if self.step >= self.training.adversarial_from * self.training.steps:
-            losses["adversarial"] = self._adversarial(attenuation, predicted, bone, mask)
-        self.optimizer.zero_grad()
+        is_overview = self.step < self.overview_steps
+        part = "overview" if is_overview else "detail"
+        losses = self._overview_losses() if is_overview else self._detail_losses()
+        optimizer, module = self.optimizers[part], getattr(self.network, part)
+        done, steps = self._progress()
+        for group in optimizer.param_groups:
+            group["lr"] = self.training.rate * min(1.0, (done + 1) / WARM_UP_STEPS) * (0.505 + 0.495 * math.cos(math.pi * done / steps))
+        optimizer.zero_grad()
         sum(losses.values()).backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimizer.step()
-        decay = min(self.training.averaging, self.step / (self.step + 10))
-        with torch.no_grad():
-            for averaged, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                averaged.lerp_(value, 1 - decay)
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimizer.step()
+        _follow(getattr(self.average, part), module, min(self.training.averaging, done / (done + 10)))
         self.step += 1
         self.cpu_s += time.process_time() - before
         return {name: float(value.detach()) for name, value in losses.items()}
 
-    def _draw(self, name: str, training: StandardizerTraining) -> Pair:
-        views = self.views[name]
-        return draw_pair(views[self.rng.integers(len(views))], training, self.rng)
+    def _progress(self) -> tuple[int, int]:
+        """Return how many steps of the present part are done, and how many it has."""
+        first = self.overview_steps
+        return (self.step, first) if self.step < first else (self.step - first, self.training.steps - first)
 
-    def _set_rate(self) -> None:
-        done = self.step / self.training.steps
-        rate = self.training.rate * min(1.0, (self.step + 1) / WARM_UP_STEPS) * (0.505 + 0.495 * math.cos(math.pi * done))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+    def _overview_losses(self) -> dict[str, Tensor]:
+        """Of images as they are, or with anomalies, at the overview's resolution."""
+        batch = self.pool.batch(self.step, self.training.overview_batch)
+        members = torch.arange(len(batch.mask)), torch.arange(len(batch.mask)) % 2
+        small, known = block_means(batch.attenuation[members][:, None], batch.mask, OVERVIEW_PX)
+        with half_precision():
+            predicted = self.network.seen_from_afar(small, known)
+        difference = predicted - functional.avg_pool2d(batch.bone[members][:, None], OVERVIEW_PX)
+        return {"fidelity": fidelity(difference, known), "gradient": self.training.gradient_weight * gradient_l1(difference, known)}
 
-    def _losses(self, predicted: Tensor, bone: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        difference = predicted - bone
-        each, masks = difference.flatten(0, 1)[:, None], mask.repeat_interleave(2, 0)
-        return {
-            "fidelity": fidelity(each, masks),
-            "gradient": self.training.gradient_weight * gradient_l1(each, masks),
-            "anomaly": self.training.anomaly_weight * anomaly_l1(predicted, bone, mask),
+    def _detail_losses(self) -> dict[str, Tensor]:
+        """Of pairs, a part of each image, over the overview of the whole."""
+        batch = self.pool.batch(self.step, self.training.detail_batch)
+        images, masks = batch.attenuation.flatten(0, 1)[:, None], batch.mask.repeat_interleave(2, 0)
+        with torch.no_grad(), half_precision():
+            course, guess = self.average.looked_over(images, masks)
+        rng = np.random.default_rng([self.training.seed, 2, self.step])
+        rows, columns = (_part(length, self.training.crop_px, rng) for length in masks.shape[2:])
+        image, course, guess, mask = (each[:, :, rows, columns] for each in (images, course.float(), guess.float(), masks))
+        with half_precision():
+            predicted = self.network.detail(image, course, guess, mask)[0]
+        attenuation, bone, mask = (each[:, :, rows, columns] for each in (batch.attenuation, batch.bone, batch.mask))
+        difference, pairs = predicted - bone.flatten(0, 1)[:, None], predicted[:, 0].unflatten(0, bone.shape[:2])
+        masks = mask.repeat_interleave(2, 0)
+        losses = {
+            "fidelity": fidelity(difference, masks),
+            "gradient": self.training.gradient_weight * gradient_l1(difference, masks),
+            "anomaly": self.training.anomaly_weight * anomaly_error(pairs, bone, mask),
         }
+        done, steps = self._progress()
+        if done >= self.training.adversarial_from * steps:
+            losses["adversarial"] = self._adversarial(attenuation, pairs, bone, mask)
+        return losses
 
     def _adversarial(self, attenuation: Tensor, predicted: Tensor, bone: Tensor, mask: Tensor) -> Tensor:
         """Teach the discriminator by one step; return its opinion's loss for the generator, on the images with anomalies."""
-        xray, ideal, generated = attenuation[:, 1:], bone[:, 1:] * mask, predicted[:, 1:].float() * mask
+        xray, ideal, generated = attenuation[:, 1:], bone[:, 1:] * mask, predicted[:, 1:] * mask
         self.critic.zero_grad()
         wrong = opinion_loss(self.discriminator(xray, generated.detach()), ideal=False)
         (wrong + opinion_loss(self.discriminator(xray, ideal), ideal=True)).backward()
@@ -110,12 +128,11 @@ class Training:
     def state(self) -> dict[str, Any]:
         """Return everything that a later process needs to go on exactly here."""
         return {
-            "training": self.training.to_json() | {"widths": list(WIDTHS)},
+            "training": self.training.to_json() | {"widths": self.network.widths},
             "views": {name: len(views) for name, views in self.views.items()},
             "step": self.step,
             "cpu_s": self.cpu_s,
-            "rng": self.rng.bit_generator.state,
-            **{name: getattr(self, name).state_dict() for name in ("network", "average", "discriminator", "optimizer", "critic")},
+            **{name: part.state_dict() for name, part in self._parts().items()},
         }
 
     def restore(self, state: dict[str, Any]) -> bool:
@@ -124,10 +141,13 @@ class Training:
         if any(_plain(state.get(key)) != _plain(mine[key]) for key in ("training", "views")):
             return False
         self.step, self.cpu_s = state["step"], state["cpu_s"]
-        self.rng.bit_generator.state = state["rng"]
-        for name in ("network", "average", "discriminator", "optimizer", "critic"):
-            getattr(self, name).load_state_dict(state[name])
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
         return True
+
+    def _parts(self) -> dict[str, Any]:
+        named = {name: getattr(self, name) for name in ("network", "average", "discriminator", "critic")}
+        return named | {f"optimizer of the {part}": optimizer for part, optimizer in self.optimizers.items()}
 
 
 def train(views: dict[str, list[TrainingView]], training: StandardizerTraining, folder: Path, report: Report) -> Training:
@@ -170,10 +190,23 @@ def train(views: dict[str, list[TrainingView]], training: StandardizerTraining, 
     return run
 
 
-def _tensors(pairs: list[Pair]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return attenuation and bone [n, 2, row, column], and masks [n, 1, row, column]."""
-    attenuation, bone = (torch.from_numpy(np.stack([getattr(pair, name) for pair in pairs])) for name in ("attenuation", "bone"))
-    return attenuation, bone, torch.from_numpy(np.stack([pair.mask for pair in pairs])[:, None].astype(np.float32))
+def _adam(part: nn.Module, training: StandardizerTraining) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(part.parameters(), lr=training.rate, weight_decay=1e-3, betas=(0.9, 0.98))
+
+
+def _follow(average: nn.Module, module: nn.Module, decay: float) -> None:
+    """Move an average of weights towards the present ones; what normalizes is an average already."""
+    with torch.no_grad():
+        for averaged, value in zip(average.parameters(), module.parameters(), strict=True):
+            averaged.lerp_(value, 1 - decay)
+        for averaged, value in zip(average.buffers(), module.buffers(), strict=True):
+            averaged.copy_(value)
+
+
+def _part(length: int, wanted: int, rng: np.random.Generator) -> slice:
+    """Return a stretch of the wanted length somewhere in the whole one."""
+    start = int(rng.integers(max(length - wanted, 0) + 1))
+    return slice(start, start + wanted)
 
 
 def _log(path: Path, step: int, cpu_s: float, losses: dict[str, float]) -> None:

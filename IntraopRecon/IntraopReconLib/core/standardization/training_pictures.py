@@ -36,7 +36,7 @@ def write_picture(path: Path, network: BoneNetwork, views: dict[str, list[Traini
         pair = draw_pair(of_ct[int(rng.integers(len(of_ct)))], training, rng)
         with torch.no_grad():
             image, mask = (torch.from_numpy(each.astype(np.float32))[None, None] for each in (pair.attenuation[1], pair.mask))
-            bone = network(image, mask)[0, 0].numpy() * pair.mask
+            bone = network(image, mask)[0][0, 0].numpy() * pair.mask
         upper = max(float(np.percentile(pair.bone[1], 99.8)), 0.1)
         shown = [
             (pair.attenuation[1], None, None),
