@@ -1,6 +1,6 @@
 """Standardization on a patient whom the network was not trained on: images, pathology, volumes.
 
-    python -m Testing.benchmarks.standardization --weights WEIGHTS.pt --ct CT.nrrd [--part images pathology volumes]
+    python -m Testing.benchmarks.standardization --weights WEIGHTS.pt --ct CT.nrrd [--part images pathology volumes timing]
 
 The weights come from `intraop-recon train-standardizer --cts CTS --held-out NAME`. A run with all parts writes
 Testing/benchmarks/results/standardization_NAME.json; every run prints its tables.
@@ -25,6 +25,7 @@ from IntraopReconLib.core.simulation_config import ExposureRanges
 from IntraopReconLib.core.standardization.classical import ClassicalStandardizer
 from IntraopReconLib.core.standardization.network import NetworkStandardizer
 from IntraopReconLib.core.standardization.pairs import LEAST_SIGNAL, without_contrast_agent
+from IntraopReconLib.core.standardization.standardize import standardize_views
 from IntraopReconLib.core.standardization.standardizer import Standardizer
 from IntraopReconLib.core.xrays.exposure import draw_exposure, expose
 from IntraopReconLib.core.xrays.materials import MaterialVolumes, ideal_bone, material_integrals, material_volumes
@@ -42,13 +43,14 @@ from .scenes import REPOSITORY
 from .table import provenance_line, table
 
 RESULTS = REPOSITORY / "Testing" / "benchmarks" / "results"
-PARTS = ("images", "pathology", "volumes")
+PARTS = ("images", "pathology", "volumes", "timing")
 SEED = 20261121
 SPACING_MM, IMAGE_PX, VOLUME_PX, VOLUME_MM, VOLUME_VOXELS = 1.25, 512, 256, 192.0, 128
 IMAGE_VIEWS, PATHOLOGY_VIEWS, PATHOLOGIES = 16, 4, 6
 ORBITS = (("arbitrary", 5), ("arbitrary", 15), ("arbitrary", 25), ("arbitrary", 50), ("circular", 25))
 LEAST_RECOVERY = {"fracture": 0.6, "lytic": 0.6, "screw": 0.8}  # the release gate
 COMPARED_RADIUS_MM = 88.0
+TIMED_VIEWS = 25
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +89,7 @@ def main() -> int:
         return 2
     standardizers: dict[str, Standardizer] = {"classical": ClassicalStandardizer(), "network": network}
     patient = load_patient(options.ct)
-    measures = {"images": measure_images, "pathology": measure_pathology, "volumes": measure_volumes}
+    measures = {"images": measure_images, "pathology": measure_pathology, "volumes": measure_volumes, "timing": measure_timing}
     result: dict[str, Any] = {"provenance": provenance(1, sys.argv[1:], "standardization"), "card": network.card.command}
     for part in options.part:
         result[part] = measures[part](patient, standardizers)
@@ -184,6 +186,24 @@ def measure_volumes(patient: Patient, standardizers: dict[str, Standardizer]) ->
                 "psnr_3d_db": psnr_db(volume, truth, float(truth[inside].max()), inside),
                 "dice": dice((volume > threshold) & inside, (truth > threshold) & inside),
             }
+    return rows
+
+
+def measure_timing(patient: Patient, standardizers: dict[str, Standardizer]) -> dict[str, dict[str, float]]:
+    """Time what `intraop-recon standardize` does with a case, its uncertainty and its warnings included; files are not counted."""
+    taken = list(shots(patient, SimulationConfig(views=TIMED_VIEWS, size_px=IMAGE_PX), np.random.default_rng(SEED + 3)))
+    views = [MeasuredView(str(number), shot.attenuation, np.ones(shot.ideal.shape, bool), shot.view) for number, shot in enumerate(taken)]
+    rows = {}
+    for name, standardizer in standardizers.items():
+        standardize_views(views[:1], standardizer)  # warm
+        wall, cpu = time.perf_counter(), time.process_time()
+        done = standardize_views(views, standardizer)
+        rows[name] = {
+            "views": len(views),
+            "wall_s": time.perf_counter() - wall,
+            "cpu_s": time.process_time() - cpu,
+            "used_as_asked": sum(one.used == name for one in done),
+        }
     return rows
 
 

@@ -29,7 +29,7 @@ TINY = StandardizerTraining(
     overview_batch=2,
     detail_batch=2,
     pool_pairs=3,
-    new_pairs=1,
+    uses=1,
     overview_share=0.5,
     adversarial_from=0.5,
     pairs=PairRanges(field_mm=(48.0, 64.0)),
@@ -148,21 +148,21 @@ def test_the_course_is_that_of_the_mask_alone():
 
 def test_what_the_pool_holds_depends_on_the_step_alone():
     views = {"toy": [toy_view()], "other": [toy_view(1)]}
-    gone_through, resumed = PairPool(views, TINY), PairPool(views, TINY)
+    gone_through, resumed = PairPool(views, TINY, 5), PairPool(views, TINY, 5)
     for step in range(4):
-        batch = gone_through.batch(step, 5)
-    again = resumed.batch(3, 5)
+        batch = gone_through.batch(step)
+    again = resumed.batch(3)
     torch.testing.assert_close(batch.attenuation, again.attenuation)
     torch.testing.assert_close(batch.mask, again.mask)
-    assert not torch.equal(gone_through.batch(4, 5).bone, again.bone)
+    assert not torch.equal(gone_through.batch(4).bone, again.bone)
 
 
 def test_the_pool_turns_images_bone_and_mask_alike():
     exact = replace(TINY.pairs, gain=(1, 1), offset=(0, 0), vignetting=0.0, round_field_share=1.0)
     view = replace(toy_view(), measured=True)
-    pool = PairPool({"toy": [view]}, replace(TINY, pairs=exact))
+    pool = PairPool({"toy": [view]}, replace(TINY, pairs=exact), 4)
     for step in range(6):
-        batch = pool.batch(step, 4)
+        batch = pool.batch(step)
         soft = (batch.attenuation - batch.bone)[:, :1]
         inside = batch.mask > 0
         assert (batch.attenuation[:, :1][~inside] == 0).all()

@@ -49,7 +49,7 @@ class StandardizerTraining:
         overview_share: Share of the steps that the overview alone is trained in; the rest trains the detail over it.
         input_px: Edge of the images, of about 1 mm a pixel; `crop_px`: of the part of them that the detail is trained on at a time.
         overview_batch: Images a step. `detail_batch`: pairs a step, each two images: as it is, and with anomalies.
-        pool_pairs: Kept and used again, turned and mirrored; `new_pairs`: of them are replaced each step.
+        pool_pairs: Pairs that are kept, turned and mirrored; `uses`: of each, about, before a new one replaces it.
         rate: Adam's largest step size; it falls to a hundredth, along half a cosine, in either part.
         gradient_weight: Of the L1 loss on the differences between neighboring pixels, beside the absolute and squared ones on the pixels.
         anomaly_weight: Of the squared error of what anomalies change, relative to what they should change.
@@ -57,7 +57,7 @@ class StandardizerTraining:
         averaging: Of the weights that ship, by step.
     """
 
-    steps: int = 12000
+    steps: int = 10000
     seed: int = 0
     views: int = 120
     overview_share: float = 0.6
@@ -66,7 +66,7 @@ class StandardizerTraining:
     overview_batch: int = 32
     detail_batch: int = 8
     pool_pairs: int = 1000
-    new_pairs: int = 2
+    uses: int = 16
     rate: float = 2e-3
     gradient_weight: float = 1.0
     anomaly_weight: float = 0.5

@@ -34,23 +34,23 @@ class PairPool:
     Args:
         views: Of each CT, by its name; every CT has the same share.
         training: How.
+        count: Pairs of a batch.
     """
 
-    def __init__(self, views: dict[str, list[TrainingView]], training: StandardizerTraining) -> None:
-        self._views, self._training = list(views.values()), training
+    def __init__(self, views: dict[str, list[TrainingView]], training: StandardizerTraining, count: int) -> None:
+        self._views, self._training, self._count = list(views.values()), training, count
         self._pairs: list[Pair | None] = [None] * training.pool_pairs
         self._drawn = 0
 
-    def batch(self, step: int, count: int) -> Batch:
+    def batch(self, step: int) -> Batch:
         """Return some of the pool's pairs, all turned and mirrored alike.
 
         Args:
             step: Of the training; steps may be left out, but not gone back.
-            count: How many.
         """
         self._fill(step)
         rng = np.random.default_rng([self._training.seed, 1, step])
-        chosen = [self._pairs[i] for i in rng.integers(len(self._pairs), size=count)]
+        chosen = [self._pairs[i] for i in rng.integers(len(self._pairs), size=self._count)]
         turns, mirrored = int(rng.integers(4)), bool(rng.random() < 0.5)
 
         def stacked(name: str) -> Tensor:
@@ -63,7 +63,7 @@ class PairPool:
     def _fill(self, step: int) -> None:
         """Draw the pairs that a step has and the last one had not; the nth pair is the same in every run."""
         size = len(self._pairs)
-        until = size + step * self._training.new_pairs
+        until = size + step * self._count // self._training.uses
         for number in range(max(self._drawn, until - size), until):
             rng = np.random.default_rng([self._training.seed, 0, number])
             views = self._views[int(rng.integers(len(self._views)))]

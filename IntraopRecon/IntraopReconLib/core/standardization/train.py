@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from .unet import OVERVIEW_PX, BoneNetwork, PatchDiscriminator, block_means
 CHECKPOINT_S = 60.0
 WARM_UP_STEPS = 100
 LOG_EVERY = 50
+OVERVIEW_DRAWN_PX = 2  # pixels along one of those that pairs are drawn with for the overview, which is quicker
 
 
 class Training:
@@ -45,7 +47,9 @@ class Training:
     def __init__(self, views: dict[str, list[TrainingView]], training: StandardizerTraining) -> None:
         torch.manual_seed(training.seed)
         self.views, self.training = views, training
-        self.pool = PairPool(views, training)
+        coarsely = replace(training, input_px=training.input_px // OVERVIEW_DRAWN_PX)
+        self.overview_pool = PairPool(views, coarsely, training.overview_batch)
+        self.detail_pool = PairPool(views, training, training.detail_batch)
         self.network = BoneNetwork().to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval()
         self.discriminator = PatchDiscriminator().to(memory_format=torch.channels_last)
@@ -84,17 +88,18 @@ class Training:
 
     def _overview_losses(self) -> dict[str, Tensor]:
         """Of images as they are, or with anomalies, at the overview's resolution."""
-        batch = self.pool.batch(self.step, self.training.overview_batch)
+        batch = self.overview_pool.batch(self.step)
+        edge = OVERVIEW_PX // OVERVIEW_DRAWN_PX
         members = torch.arange(len(batch.mask)), torch.arange(len(batch.mask)) % 2
-        small, known = block_means(batch.attenuation[members][:, None], batch.mask, OVERVIEW_PX)
+        small, known = block_means(batch.attenuation[members][:, None], batch.mask, edge)
         with half_precision():
             predicted = self.network.seen_from_afar(small, known)
-        difference = predicted - functional.avg_pool2d(batch.bone[members][:, None], OVERVIEW_PX)
+        difference = predicted - functional.avg_pool2d(batch.bone[members][:, None], edge)
         return {"fidelity": fidelity(difference, known), "gradient": self.training.gradient_weight * gradient_l1(difference, known)}
 
     def _detail_losses(self) -> dict[str, Tensor]:
         """Of pairs, a part of each image, over the overview of the whole."""
-        batch = self.pool.batch(self.step, self.training.detail_batch)
+        batch = self.detail_pool.batch(self._progress()[0])
         images, masks = batch.attenuation.flatten(0, 1)[:, None], batch.mask.repeat_interleave(2, 0)
         with torch.no_grad(), half_precision():
             course, guess = self.average.looked_over(images, masks)
