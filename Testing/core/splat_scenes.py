@@ -1,13 +1,48 @@
-"""Gaussians and asymmetric views that the tests of the splatting and of the voxel projector share."""
+"""What the tests of the splatting and of the voxel projector share: Gaussians, asymmetric views, kernels to hold to the reference."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from importlib.util import find_spec
+
 import numpy as np
+import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
 from IntraopReconLib.core.splatting.gaussians import Gaussians
+from IntraopReconLib.core.splatting.projector import Cameras, project
+from IntraopReconLib.core.splatting.voxelizer import voxelize
 from SparseAnatomyLib.geometry import XrayView
+from SparseAnatomyLib.grid import VoxelGrid
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Kernels on a device; takes Gaussians of the CPU, and gives images, volumes and gradients there."""
+
+    kernel: str
+    device: str
+
+    def project(self, gaussians: Gaussians, cameras: Cameras, **options) -> torch.Tensor:
+        return project(self._there(gaussians), cameras, self.kernel, **options).cpu()
+
+    def voxelize(self, gaussians: Gaussians, grid: VoxelGrid) -> torch.Tensor:
+        return voxelize(self._there(gaussians), grid, self.kernel).cpu()
+
+    def _there(self, gaussians: Gaussians) -> Gaussians:
+        return Gaussians(*(p.to(self.device) for p in gaussians.named().values()))
+
+
+NEEDS_WARP = pytest.mark.skipif(find_spec("warp") is None, reason="needs warp-lang")
+NEEDS_CARD = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card, its driver, and a PyTorch for it")
+NUMBA = pytest.param(Backend("numba", "cpu"), id="numba")
+WARP = [
+    pytest.param(Backend("warp", "cpu"), marks=NEEDS_WARP, id="warp"),
+    pytest.param(Backend("warp", "cuda"), marks=[NEEDS_WARP, NEEDS_CARD, pytest.mark.gpu], id="cuda"),
+]
+ON_WARP = pytest.mark.parametrize("backend", WARP)
+ON_ALL = pytest.mark.parametrize("backend", [NUMBA, *WARP])
 
 ROTATIONS_DEG = ((0, 0, 0), (25, -40, 65), (-110, 15, 20), (10, 100, -35))  # among them one for each dominant axis
 

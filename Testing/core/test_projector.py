@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
-from splat_scenes import ROTATIONS_DEG, converted, moved, oblique_view, one_gaussian, random_gaussians
+from splat_scenes import ON_ALL, ON_WARP, ROTATIONS_DEG, converted, moved, oblique_view, one_gaussian, random_gaussians
 
 from IntraopReconLib.core.splatting import _projector_numba, _voxelizer_numba
 from IntraopReconLib.core.splatting._numba_rows import SUPPORT_SIGMAS
@@ -47,15 +47,16 @@ def upstream(kind: str, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.cos(0.05 * column + 0.11 * row + 0.4).to(torch.float64).expand(shape)
 
 
+@ON_ALL
 @pytest.mark.parametrize("sigma_mm", [(1.5, 4.0), (0.3, 12.0), (0.1, 0.6)], ids=["typical", "needles", "below a pixel"])
-def test_kernel_leaves_out_only_what_lies_beyond_the_support(sigma_mm):
+def test_kernel_leaves_out_only_what_lies_beyond_the_support(backend, sigma_mm):
     """Gaussian by Gaussian: the kernel lies between the reference cut at SUPPORT_SIGMAS and the whole reference."""
     gaussians = random_gaussians(25, seed=3, sigma_mm=sigma_mm, reach_mm=45)
     cameras = Cameras.of(VIEWS)
     hits = 0
     for n in range(len(gaussians)):
         single = Gaussians(*(p[n : n + 1] for p in gaussians.named().values()))
-        kernel = project(converted(single, torch.float32), cameras).double()
+        kernel = backend.project(converted(single, torch.float32), cameras).double()
         whole = project(single, cameras, "reference")
         peaks = _peaks(single, cameras)
         cut = torch.where(whole > peaks * CUT, whole, 0.0)
@@ -77,10 +78,11 @@ def _peaks(single: Gaussians, cameras: Cameras) -> torch.Tensor:
     return torch.cat(peaks)
 
 
-def test_kernel_equals_reference_for_many():
+@ON_ALL
+def test_kernel_equals_reference_for_many(backend):
     gaussians = random_gaussians(300, seed=4)
     cameras = Cameras.of(VIEWS)
-    kernel, reference = project(converted(gaussians, torch.float32), cameras), project(gaussians, cameras, "reference")
+    kernel, reference = backend.project(converted(gaussians, torch.float32), cameras), project(gaussians, cameras, "reference")
     assert kernel.dtype == torch.float32 and kernel.shape == (4, 47, 71)
     assert (kernel - reference).abs().max() < 10 * CUT * _mean_peak(gaussians)  # some dozen footprints end near each pixel, each by < CUT
     assert reference.max() > 5 * _mean_peak(gaussians)
@@ -91,10 +93,10 @@ def _mean_peak(gaussians: Gaussians) -> float:
     return (gaussians.densities_per_mm() * sigma).mean().item() * math.sqrt(2 * math.pi)
 
 
+@ON_ALL
 @pytest.mark.parametrize("perspective", ["C-arm", "close to the source"])
 @pytest.mark.parametrize("kind", ["random", "smooth", "constant"])
-def test_gradients_of_the_kernel_equal_those_of_the_reference(kind, perspective):
-    """Beyond the support S lies a share CUT of the mass, (S + 1/S)·CUT of its first and S²/2·CUT of its trace-free second moment."""
+def test_gradients_of_the_kernel_equal_those_of_the_reference(backend, kind, perspective):
     gaussians = random_gaussians(40, seed=6, reach_mm=40)
     cameras = Cameras.of(VIEWS)
     if perspective == "close to the source":  # how the footprint's shape moves with the mean counts here, 0.1 % of the gradient elsewhere
@@ -102,23 +104,84 @@ def test_gradients_of_the_kernel_equal_those_of_the_reference(kind, perspective)
         gaussians = random_gaussians(40, seed=6, reach_mm=15, sigma_mm=(8, 14))
     ours, theirs = converted(gaussians, torch.float32, True), converted(gaussians, torch.float64, True)
     weights = upstream(kind, (4, 47, 71))
-    (project(ours, cameras) * weights.float()).sum().backward()
+    (backend.project(ours, cameras) * weights.float()).sum().backward()
     images = project(theirs, cameras, "reference")
     (images * weights).sum().backward()
 
+    tolerance = _tolerance(gaussians, cameras)
+    for name, ours_p in ours.named().items():
+        error = (ours_p.grad - theirs.named()[name].grad).abs().reshape(len(gaussians), -1).amax(1)
+        allowed = tolerance[name] + 1e-5 * theirs.named()[name].grad.abs().max()
+        assert (error < allowed).all(), (name, (error / allowed).max())
+
+
+@ON_WARP
+def test_gradients_by_the_pose_equal_those_of_the_reference(backend):
+    gaussians = random_gaussians(40, seed=6, reach_mm=40)
+    cameras = Cameras.of(VIEWS)
+    weights = upstream("smooth", (4, 47, 71))
+    found = []
+    for ours in (True, False):
+        twists = torch.zeros((4, 6), dtype=torch.float64, requires_grad=True)
+        if ours:
+            images = backend.project(converted(gaussians, torch.float32), cameras, motions=_motions(twists.to(backend.device)))
+        else:
+            images = project(gaussians, cameras, "reference", _motions(twists))
+        (images * weights).sum().backward()
+        found.append(twists.grad)
+    tolerance = _tolerance(gaussians, cameras)  # of each Gaussian; what they leave out has any sign
+    turned = tolerance["means_mm"] * gaussians.means_mm.norm(dim=1) + tolerance["log_scales"]
+    error = (found[0] - found[1]).abs().amax(0)
+    assert (error[:3] < turned.norm()).all() and (error[3:] < tolerance["means_mm"].norm()).all()
+    assert (found[1].abs().amax(0) > 100 * error).all()
+
+
+@ON_WARP
+def test_moving_views_and_gaussians_together_changes_no_loss(backend):
+    """So the gradient by all views' translation is minus the sum of those by the means."""
+    gaussians = converted(random_gaussians(40, seed=6, reach_mm=40), torch.float32, True)
+    twists = torch.zeros((4, 6), dtype=torch.float64, requires_grad=True)
+    images = backend.project(gaussians, Cameras.of(VIEWS), motions=_motions(twists.to(backend.device)))
+    (images * upstream("random", (4, 47, 71)).float()).sum().backward()
+    together = twists.grad[:, 3:].sum(0) + gaussians.means_mm.grad.double().sum(0)
+    assert together.abs().max() < 1e-4 * gaussians.means_mm.grad.norm(dim=1).sum()
+
+
+def _motions(twists: torch.Tensor) -> torch.Tensor:
+    """Return the rigid motions [view, 4, 4] of rotation vectors and translations in mm [view, 6]."""
+    x, y, z, *shift = twists.unbind(1)
+    zero = torch.zeros_like(x)
+    rows = [zero, -z, y, shift[0]], [z, zero, -x, shift[1]], [-y, x, zero, shift[2]], [zero] * 4
+    return torch.linalg.matrix_exp(torch.stack([torch.stack(row, -1) for row in rows], -2))
+
+
+def test_numba_says_that_it_has_no_gradient_by_the_pose():
+    with pytest.raises(ValueError, match="motions"):
+        project(random_gaussians(3, dtype=torch.float32), Cameras.of(VIEWS), "numba", torch.eye(4).expand(4, 4, 4))
+
+
+def test_reference_moves_with_the_views():
+    gaussians = random_gaussians(20, seed=6)
+    motion = affine(Rotation.from_euler("xyz", [3, -7, 12], degrees=True).as_matrix(), [4.0, -2.0, 6.0])
+    expected = project(gaussians, Cameras.of([view.transformed(motion) for view in VIEWS]), "reference")
+    moved_views = project(gaussians, Cameras.of(VIEWS), "reference", torch.from_numpy(motion).expand(4, 4, 4))
+    torch.testing.assert_close(moved_views, expected, rtol=1e-9, atol=1e-12)
+
+
+def _tolerance(gaussians: Gaussians, cameras: Cameras) -> dict[str, torch.Tensor]:
+    """Return how far each Gaussian's gradients may be off, for upstream gradients up to one.
+
+    Beyond the support S lies a share CUT of the mass, (S + 1/S)·CUT of its first and S²/2·CUT of its trace-free second moment.
+    """
     mass = _shares(gaussians, cameras)  # the gradient by log-density of an upstream gradient of one everywhere
     sigma = torch.exp(gaussians.log_scales)
     thin, aspect = sigma.amin(1), sigma.amax(1) / sigma.amin(1)
-    tolerance = {
+    return {
         "log_densities": mass * CUT,
         "means_mm": mass * (SUPPORT_SIGMAS + 1) * CUT / thin,
         "log_scales": mass * SUPPORT_SIGMAS**2 * CUT,
         "quaternions": mass * SUPPORT_SIGMAS**2 * CUT * 2 * aspect / gaussians.quaternions.norm(dim=1),
     }
-    for name, ours_p in ours.named().items():
-        error = (ours_p.grad - theirs.named()[name].grad).abs().reshape(len(gaussians), -1).amax(1)
-        allowed = tolerance[name] + 1e-5 * theirs.named()[name].grad.abs().max()
-        assert (error < allowed).all(), (name, (error / allowed).max())
 
 
 def _shares(gaussians: Gaussians, cameras: Cameras) -> torch.Tensor:
@@ -161,11 +224,12 @@ def test_rectified_splat_is_near_the_exact_line_integral_for_flat_and_long_gauss
             assert (image - expected).abs().max() < 0.02 * expected.max()
 
 
+@ON_ALL
 @pytest.mark.parametrize("degrees", ROTATIONS_DEG)
-def test_a_gaussian_appears_where_the_view_projects_it(degrees):
+def test_a_gaussian_appears_where_the_view_projects_it(backend, degrees):
     view = oblique_view(degrees)
     mean = np.linalg.inv(view.lps_from_camera)[:3, :3].T @ [12.0, -9.0, 0.0] + [3.0, -4.0, 5.0]
-    image = project(one_gaussian(mean, (2, 2, 2), dtype=torch.float32), Cameras.of([view]))[0].double().numpy()
+    image = backend.project(one_gaussian(mean, (2, 2, 2), dtype=torch.float32), Cameras.of([view]))[0].double().numpy()
     rows, columns = np.indices(image.shape)
     centroid = [(image * columns).sum() / image.sum(), (image * rows).sum() / image.sum()]
     expected = view.project(mean)
@@ -173,8 +237,9 @@ def test_a_gaussian_appears_where_the_view_projects_it(degrees):
     np.testing.assert_allclose(centroid, expected, atol=0.01)
 
 
+@ON_ALL
 @pytest.mark.parametrize("degrees", ROTATIONS_DEG)
-def test_pixels_sum_up_to_mass_times_magnification(degrees):
+def test_pixels_sum_up_to_mass_times_magnification(backend, degrees):
     view = oblique_view(degrees)
     gaussians = one_gaussian([6.0, -8.0, 4.0], (1.5, 2.5, 3.5), (0.3, 0.5, -0.2, 0.9))
     ray = gaussians.means_mm[0].numpy() - view.source_lps_mm
@@ -182,30 +247,33 @@ def test_pixels_sum_up_to_mass_times_magnification(degrees):
     cosine = ray @ view.lps_from_camera[:3, 2] / distance
     pixel_mm2 = np.linalg.norm(np.cross(view.column_step_lps_mm, view.row_step_lps_mm))
     magnification = (view.source_to_detector_mm / cosine / distance) ** 2 / cosine / pixel_mm2
-    image = project(converted(gaussians, torch.float32), Cameras.of([view]))
+    image = backend.project(converted(gaussians, torch.float32), Cameras.of([view]))
     np.testing.assert_allclose(image.sum().item(), gaussians.masses_mm2().item() * magnification, rtol=2 * CUT)
 
 
-def test_moving_the_whole_scene_rigidly_leaves_the_images_unchanged():
+@ON_ALL
+def test_moving_the_whole_scene_rigidly_leaves_the_images_unchanged(backend):
     gaussians = random_gaussians(100, seed=10)
     motion = affine(Rotation.from_euler("xyz", [33, -71, 12], degrees=True).as_matrix(), [40.0, -25.0, 60.0])
-    before = project(converted(gaussians, torch.float32), Cameras.of(VIEWS))
-    after = project(converted(moved(gaussians, motion), torch.float32), Cameras.of([view.transformed(motion) for view in VIEWS]))
+    before = backend.project(converted(gaussians, torch.float32), Cameras.of(VIEWS))
+    after = backend.project(converted(moved(gaussians, motion), torch.float32), Cameras.of([view.transformed(motion) for view in VIEWS]))
     assert before.max() > 0.3
     assert (after - before).abs().max() < 5e-4 * before.max()
 
 
-def test_scaling_millimeters_scales_attenuation():
+@ON_ALL
+def test_scaling_millimeters_scales_attenuation(backend):
     gaussians = random_gaussians(100, seed=11)
     scale = 1.7
     larger = Gaussians(gaussians.means_mm * scale, gaussians.log_scales + math.log(scale), gaussians.quaternions, gaussians.log_densities)
-    before = project(converted(gaussians, torch.float32), Cameras.of(VIEWS))
-    after = project(converted(larger, torch.float32), Cameras.of([v.transformed(np.diag([scale] * 3 + [1.0])) for v in VIEWS]))
+    before = backend.project(converted(gaussians, torch.float32), Cameras.of(VIEWS))
+    after = backend.project(converted(larger, torch.float32), Cameras.of([v.transformed(np.diag([scale] * 3 + [1.0])) for v in VIEWS]))
     assert (after - scale * before).abs().max() < 5e-4 * after.max()
 
 
+@ON_ALL
 @pytest.mark.parametrize("place", ["behind the source", "in its plane", "at the source", "left", "right", "above", "below", "far away"])
-def test_what_the_view_does_not_see_gives_nothing(place):
+def test_what_the_view_does_not_see_gives_nothing(backend, place):
     view = VIEWS[1]
     x, y, z = view.lps_from_camera[:3, :3].T
     mean = {
@@ -219,31 +287,33 @@ def test_what_the_view_does_not_see_gives_nothing(place):
         "far away": np.array([1e6, -2e6, 1e6]),
     }[place]
     gaussians = converted(one_gaussian(mean), torch.float32, True)
-    images = project(gaussians, Cameras.of([view]))
+    images = backend.project(gaussians, Cameras.of([view]))
     assert (images == 0).all()
     images.sum().backward()
     for name, parameter in gaussians.named().items():
         assert (parameter.grad == 0).all(), name
 
 
+@ON_ALL
 @pytest.mark.parametrize("corner", [(0, 0), (70, 0), (0, 46), (70, 46), (-3, 20), (73, 20), (30, -2), (30, 48)])
-def test_gaussians_on_the_border_are_cut_by_it(corner):
+def test_gaussians_on_the_border_are_cut_by_it(backend, corner):
     view = VIEWS[1]
     ray = view.pixel_lps_mm(corner) - view.source_lps_mm
     gaussians = one_gaussian(view.source_lps_mm + ray * 0.6, (4, 4, 4))
-    kernel = project(converted(gaussians, torch.float32), Cameras.of([view])).double()
+    kernel = backend.project(converted(gaussians, torch.float32), Cameras.of([view])).double()
     reference = project(gaussians, Cameras.of([view]), "reference")
     assert reference.max() > 0.02
     assert (kernel - reference).abs().max() < 1.01 * CUT * 0.02 * 4 * math.sqrt(2 * math.pi)
 
 
-def test_the_same_input_gives_the_same_bits():
+@ON_ALL
+def test_the_same_input_gives_the_same_bits(backend):
     gaussians = random_gaussians(500, seed=12, dtype=torch.float32)
     weights = upstream("random", (4, 47, 71)).float()
     results = []
     for _ in range(2):
         ours = converted(gaussians, torch.float32, True)
-        images = project(ours, Cameras.of(VIEWS))
+        images = backend.project(ours, Cameras.of(VIEWS))
         (images * weights).sum().backward()
         results.append([images.detach(), *(p.grad for p in ours.named().values())])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
@@ -266,8 +336,9 @@ def test_threads_do_not_change_a_bit():
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
-def test_no_gaussians_give_empty_images():
-    images = project(random_gaussians(0, dtype=torch.float32), Cameras.of(VIEWS))
+@ON_ALL
+def test_no_gaussians_give_empty_images(backend):
+    images = backend.project(random_gaussians(0, dtype=torch.float32), Cameras.of(VIEWS))
     assert images.shape == (4, 47, 71) and (images == 0).all()
 
 
@@ -276,11 +347,12 @@ def test_views_of_different_size_are_refused():
         Cameras.of([VIEWS[0], oblique_view(size_px=(30, 20))])
 
 
-def test_cameras_are_selected_by_view():
+@ON_ALL
+def test_cameras_are_selected_by_view(backend):
     gaussians = random_gaussians(20, seed=14, dtype=torch.float32)
     cameras = Cameras.of(VIEWS)
     assert len(cameras) == 4
-    assert torch.equal(project(gaussians, cameras[np.array([2, 0])]), project(gaussians, cameras)[[2, 0]])
+    assert torch.equal(backend.project(gaussians, cameras[np.array([2, 0])]), backend.project(gaussians, cameras)[[2, 0]])
 
 
 def test_warm_up_leaves_nothing_to_compile():

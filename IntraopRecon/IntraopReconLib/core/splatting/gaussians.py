@@ -59,3 +59,8 @@ def rotation_rows(quaternions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], -1),
         torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], -1),
     )
+
+
+def kernel_for(gaussians: Gaussians) -> str:
+    """Return the kernel that projects and voxelizes Gaussians where they are: `numba` on the CPU, `warp` on a GPU."""
+    return "numba" if gaussians.means_mm.device.type == "cpu" else "warp"

@@ -16,7 +16,7 @@ from SparseAnatomyLib.grid import VoxelGrid
 
 from . import _projector_numba, _projector_reference
 from ._numba_rows import PADDING
-from .gaussians import Gaussians
+from .gaussians import Gaussians, kernel_for
 from .voxelizer import voxelize
 
 
@@ -53,24 +53,40 @@ class Cameras:
         return Cameras(self.matrices[index], self.sources_mm[index], self.size_px)
 
 
-def project(gaussians: Gaussians, cameras: Cameras, kernel: str = "numba") -> Tensor:
+def project(gaussians: Gaussians, cameras: Cameras, kernel: str | None = None, motions: Tensor | None = None) -> Tensor:
     """Project Gaussians into views.
 
     Args:
-        gaussians: In the frame of the cameras, mm.
+        gaussians: In the frame of the cameras, mm; on the CPU or, for `warp`, on any device.
         cameras: The views.
-        kernel: `numba` (float32, CPU) or `reference` (the parameters' own type, for tests).
+        kernel: `numba` (float32, CPU), `warp` (float32, any device) or `reference` (the parameters' own type, for tests); None for what
+            suits the device, see `kernel_for`.
+        motions: Rigid motions that carry the views along first, [view, 4, 4], if their gradient is asked for; not for `numba`.
 
     Returns:
-        Attenuation line integrals, [view, row, column]; differentiable by all parameters of the Gaussians.
+        Attenuation line integrals, [view, row, column]; differentiable by all parameters of the Gaussians and by the motions.
+
+    Raises:
+        ValueError: Motions for `numba`.
 
     Source: R²-Gaussian, arXiv 2405.20693, section 4.2.
     """
     field = (gaussians.means_mm, gaussians.covariances_mm2(), gaussians.masses_mm2())
+    kernel = kernel or kernel_for(gaussians)
+    if kernel == "numba":
+        if motions is not None:
+            raise ValueError("motions: the kernel numba has no gradient by the views' poses; take warp or reference.")
+        return _NumbaProjection.apply(*field, cameras)
+    dtype = torch.float64 if kernel == "warp" else gaussians.means_mm.dtype
+    matrices, sources = (torch.as_tensor(a, dtype=dtype, device=gaussians.means_mm.device) for a in (cameras.matrices, cameras.sources_mm))
+    if motions is not None:
+        matrices = matrices @ torch.linalg.inv(motions.to(dtype))
+        sources = (motions[:, :3, :3].to(dtype) @ sources[:, :, None])[:, :, 0] + motions[:, :3, 3].to(dtype)
     if kernel == "reference":
-        matrices, sources = (torch.as_tensor(a, dtype=gaussians.means_mm.dtype) for a in (cameras.matrices, cameras.sources_mm))
         return _projector_reference.project(*field, matrices, sources, cameras.size_px)
-    return _NumbaProjection.apply(*field, cameras)
+    from . import _projector_warp  # only here: importing Warp takes a second, and it need not be installed
+
+    return _projector_warp.project(*field, matrices, sources, cameras.size_px)
 
 
 class _NumbaProjection(torch.autograd.Function):

@@ -11,18 +11,19 @@ from SparseAnatomyLib.grid import VoxelGrid
 from . import _voxelizer_numba
 from ._numba_rows import PADDING
 from ._projector_reference import symmetric
-from .gaussians import Gaussians
+from .gaussians import Gaussians, kernel_for
 
 TRIANGLE = (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)
 
 
-def voxelize(gaussians: Gaussians, grid: VoxelGrid, kernel: str = "numba") -> Tensor:
+def voxelize(gaussians: Gaussians, grid: VoxelGrid, kernel: str | None = None) -> Tensor:
     """Sample the field of Gaussians at the voxel centres.
 
     Args:
         gaussians: In the frame that the grid is stated in, mm.
         grid: Any grid.
-        kernel: `numba` (float32, CPU) or `reference` (the parameters' own type, every Gaussian into every voxel, for tests).
+        kernel: `numba` (float32, CPU), `warp` (float32, any device) or `reference` (the parameters' own type, every Gaussian into every
+            voxel, for tests); None for what suits the device, see `kernel_for`.
 
     Returns:
         Attenuation per mm, [k, j, i]; differentiable by all parameters of the Gaussians.
@@ -31,14 +32,20 @@ def voxelize(gaussians: Gaussians, grid: VoxelGrid, kernel: str = "numba") -> Te
     """
     dtype = gaussians.means_mm.dtype
     ijk_from_mm = np.linalg.inv(grid.lps_from_ijk)
-    linear, shift = (torch.as_tensor(a, dtype=dtype) for a in (ijk_from_mm[:3, :3], ijk_from_mm[:3, 3]))
+    linear, shift = (torch.as_tensor(a, dtype=dtype, device=gaussians.means_mm.device) for a in (ijk_from_mm[:3, :3], ijk_from_mm[:3, 3]))
     means = gaussians.means_mm @ linear.T + shift
     covariances = linear @ symmetric(gaussians.covariances_mm2()) @ linear.T
     precisions = torch.linalg.inv(covariances)
     densities = gaussians.densities_per_mm()
+    kernel = kernel or kernel_for(gaussians)
     if kernel == "reference":
         return _reference(means, precisions, densities, grid.shape_kji)
-    return _NumbaVoxelization.apply(means, covariances[:, *TRIANGLE], precisions[:, *TRIANGLE], densities, grid.shape_kji)
+    field = means, covariances[:, *TRIANGLE], precisions[:, *TRIANGLE], densities
+    if kernel == "numba":
+        return _NumbaVoxelization.apply(*field, grid.shape_kji)
+    from . import _voxelizer_warp  # only here: importing Warp takes a second, and it need not be installed
+
+    return _voxelizer_warp.voxelize(*field, grid.shape_kji)
 
 
 def _reference(means: Tensor, precisions: Tensor, densities: Tensor, shape_kji: tuple[int, int, int]) -> Tensor:
