@@ -26,9 +26,9 @@ def check_result_folder(out: Path, needed_bytes: float) -> None:
         InputError: It is a file, or may not be written to.
         ResourceError: The disk has too little room.
     """
-    if out.exists() and not out.is_dir():
+    if os.path.exists(out) and not os.path.isdir(out):  # of a path too long for a file system, Path.exists raises an OSError
         raise InputError(f"{out} is a file, not a folder.", "Choose another result folder.")
-    parent = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    parent = next(folder for folder in (out.absolute(), *out.absolute().parents) if os.path.exists(folder))
     if not (parent.is_dir() and os.access(parent, os.W_OK)):
         raise InputError(f"{out} cannot be written to.", "Choose a result folder that you may write to.")
     free = shutil.disk_usage(parent).free

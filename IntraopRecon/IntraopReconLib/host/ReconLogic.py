@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection
@@ -87,7 +88,7 @@ class ReconLogic(WorkerLogic):
         if self.isRunning:
             raise InputError("A reconstruction is already running.", "Wait until it is done, or cancel it.")
         caseFolder = Path(caseFolder)
-        if not caseFolder.is_dir():
+        if not os.path.isdir(caseFolder):  # of a path too long for a file system, Path.is_dir raises an OSError
             raise InputError(f"There is no case folder {caseFolder}.", "Choose the folder that holds xrays and poses.json.")
         worker = self._readyWorker()
         self._name, self._preview = caseFolder.resolve().name, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -56,7 +57,7 @@ class ResultErrands:
     def export(self, nodes: ResultNodes, name: str, kind: str, out: str, case: str | None, errand: Errand) -> None:
         """Write files for other programs into the folder `out`: `kind` is nrrd, stl or dicom; `case` may say whose X-rays these are."""
         payload = {**self._volume(nodes), "threshold_per_mm": nodes.thresholdPerMm}
-        result = nodes.resultFolder if (Path(nodes.resultFolder) / "report.json").is_file() else None
+        result = nodes.resultFolder if os.path.isfile(os.path.join(nodes.resultFolder, "report.json")) else None
         self._recon.ask("export", errand, **payload, name=name, format=kind, out=out, result=result, case=case)
 
     def device(self, wanted: str, done: Callable[[str], None], failed: Fail) -> None:

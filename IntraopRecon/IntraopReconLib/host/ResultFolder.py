@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -209,7 +210,7 @@ def readResult(folder: Path) -> Result:
         InputError: The folder or one of its files is missing, incomplete or damaged.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # of a path too long for a file system, Path.is_dir raises an OSError
         raise InputError(f"There is no result folder {folder}.", "Choose a folder that a reconstruction has written.")
     volume, grid = readVolume(folder / "volume.nrrd")
     coverage, coverageGrid = readVolume(folder / "coverage.nrrd")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ class ResultSection:
 
     def _reasonNoFile(self, name: str) -> str:
         folder = self._panel.nodes.resultFolder
-        if folder and (Path(folder) / name).is_file():
+        if folder and os.path.isfile(os.path.join(folder, name)):
             return ""
         return _("The folder of this result is no longer there: reconstruct the case again.")
 

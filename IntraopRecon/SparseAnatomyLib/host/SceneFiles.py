@@ -45,7 +45,7 @@ def loadScene(scene, path: Path) -> None:
     Raises:
         InputError: No such file, or a damaged one; the scene is as before.
     """
-    path = Path(path)
+    path = Path(path).absolute()  # Slicer reads no bundle by a relative path
     if not path.is_file():
         raise InputError(f"There is no scene file {path}.", "Choose another file.")
     if not (isIntact(path) and scene.ReadFromMRB(str(path), False)):

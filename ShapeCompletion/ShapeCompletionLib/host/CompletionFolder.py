@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def readCompletion(folder: Path) -> CompletedShape:
         InputError: The folder or one of its files is missing, incomplete or damaged.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # of a path too long for a file system, Path.is_dir raises an OSError
         raise InputError(f"There is no result folder {folder}.", "Choose a folder that a completion has written.")
     probability, grid = ResultFiles.readVolume(folder / "probability.nrrd", _REMEDY)
     shape, shapeGrid = ResultFiles.readVolume(folder / "shape.nrrd", _REMEDY)
