@@ -10,15 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import slicer
-from fake_worker import FakeWorker
+from faked_shape import NAME, complete, faked_shape
 from PySide6.QtWidgets import QApplication
-from small_completion import NEXT_SLICE, grid_of_ct, outlined_labels, write_completion
-from Testing.host.hands import OutOfReach, choose, click, slide, wait_until, write
+from small_completion import NEXT_SLICE, write_completion
+from Testing.host.hands import OutOfReach, choose, click, slide, write
 from Testing.host.values import unwrap
 
 from ShapeCompletionLib.core.prior_card import PriorCard
 from ShapeCompletionLib.host.CompletionFolder import readCompletion
-from ShapeCompletionLib.host.Outlines import addOutlines
 from ShapeCompletionLib.host.PriorCardText import cardText
 from ShapeCompletionLib.host.Sentences import evidenceSentence
 from SparseAnatomyLib.host import Nodes
@@ -26,36 +25,15 @@ from SparseAnatomyLib.host.HeadlessScene import HeadlessScene
 from SparseAnatomyLib.host.SceneFiles import loadScene, saveScene
 from SparseAnatomyLib.host.SliceViews import showPlane
 
-NAME = "ShapeCompletion"
 RESULT_WIDGETS = ("confidenceCheckBox", "nextSliceCheckBox", "goToButton", "saveButton")
 FILES = {"shape.nrrd", "probability.nrrd", "shape.vtp", "shape.stl", "report.json"}
 
 
 @pytest.fixture
-def panel(running, monkeypatch, tmp_path):
+def panel(running, tmp_path):
     """Return the open panel on outlines, with a worker that answers with a small result."""
-    slicer.util.selectModule(NAME)
-    panel = running.widget(NAME)
-    completion, panel.worker = panel.logic.completion, FakeWorker([])
-    completion.close()
-    monkeypatch.setattr(completion, "_makeWorker", panel.worker)
-    panel.onSceneChanged()
-    node, segmentId = addOutlines(running.scene, outlined_labels(grid_of_ct()), grid_of_ct(), "spine", "L3")
-    panel.ui.segmentSelector.setCurrentNode(node)
-    panel.ui.segmentSelector.setCurrentSegmentID(segmentId)
-    panel.folder = write_completion(tmp_path / "answer", format="SparseAnatomy shape report")
-    yield panel
-    completion.close()
-    panel.ui.aboutButton.collapsed = panel.ui.advancedButton.collapsed = True
-
-
-def complete(panel, **changes) -> None:
-    """Click Complete and wait for the answer, whose report may say something else."""
-    write_completion(panel.folder, **{"format": "SparseAnatomy shape report", **changes})
-    click(panel.ui.completeButton)
-    panel.worker.events = [{"event": "result", "paths": {"shape": str(panel.folder / "shape.nrrd")}}]
-    wait_until(lambda: not panel.logic.completion.isRunning, 20)
-    assert panel.ui.statusLabel.text.startswith("Done in")
+    with faked_shape(running, tmp_path / "answer") as panel:
+        yield panel
 
 
 def is_usable(widget) -> bool:
