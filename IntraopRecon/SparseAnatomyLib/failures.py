@@ -41,7 +41,7 @@ def explain(error: BaseException, log_file: Path | None = None) -> SparseAnatomy
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith(_OUR_PACKAGES):
         return ResourceError(
             f"The Python package {error.name.partition('.')[0]} is not installed.",
-            "Install it: in Slicer from the module's panel (PyTorch through the PyTorch extension), elsewhere with pip.",
+            "Install it: in Slicer at the top of the module's panel, elsewhere with pip.",
         )
     log = append_log("".join(traceback.format_exception(error)), log_file)
     remedy = "Nothing you entered is wrong. Please report it" + (f" with this log file: {log}" if log else ".")

@@ -48,6 +48,7 @@ def needs(running, workers, monkeypatch):
         monkeypatch.setattr(Requirements, "OPTIONAL", tuple(optional))
         monkeypatch.setattr(Requirements, "TORCH", torch)
 
+    monkeypatch.setitem(Requirements.PINS, TINY.name, "1.0")
     before = set(sys.modules)
     yield need
     sharedInstallation().close()
@@ -90,7 +91,8 @@ def test_where_nothing_is_missing_there_is_no_line(running, needs, name):
 @pytest.mark.parametrize("name", MODULES)
 def test_a_click_says_what_will_be_done_and_another_does_it(running, needs, workers, monkeypatch, tmp_path, name):
     wheels, target = set_pip(monkeypatch, tmp_path)
-    make_wheel(wheels, TINY.name)
+    for version in ("1.0", "2.0"):
+        make_wheel(wheels, TINY.name, version)
     needs([TINY])
     panel = enter(running, name)
     line, start = panel.installLine, getattr(panel.ui, START_BUTTONS[name])
@@ -113,8 +115,8 @@ def test_a_click_says_what_will_be_done_and_another_does_it(running, needs, work
         assert not isReady()
         wait_for_end()
     assert blocks.cpu_ms < 100
-    assert (target / TINY.module / "__init__.py").is_file()
     assert sharedInstallation().error is None, sharedInstallation().output
+    assert (target / TINY.module / "__init__.py").read_text() == "VERSION = '1.0'\n"
     assert not line.box.isVisible()
     assert panel.ui.statusLabel.text.startswith("Ready")
     assert workers

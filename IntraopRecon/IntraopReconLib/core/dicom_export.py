@@ -221,7 +221,8 @@ def _segmentation(source: DicomSource, slices: list[FileDataset], labels: np.nda
         from pydicom.sr.codedict import codes
         from pydicom.sr.coding import Code
     except ImportError as error:
-        raise ResourceError("The Python package highdicom is missing.", "Install it with pip, or run pip_install('highdicom').") from error
+        remedy = "Install it: in Slicer at the top of the module's panel, elsewhere with pip."
+        raise ResourceError("The Python package highdicom is missing.", remedy) from error
     histogram = Code("123105", "DCM", "Histogram Analysis")  # PS3.16 CID 7162
     parameters = {"threshold per mm": f"{source.threshold_per_mm:.6g}", "smallest piece mm3": f"{SMALLEST_ISLAND_MM3:g}"}
     algorithm = highdicom.AlgorithmIdentificationSequence("Bone threshold", histogram, _version(), MANUFACTURER, parameters)

@@ -19,11 +19,9 @@ _NETWORK = (
     r"Failed to establish a new connection|Temporary failure in name resolution|getaddrinfo failed|Network is unreachable|"
     r"Connection refused|Connection aborted|Read timed out|Max retries exceeded"
 )
-_CONFLICT = r"ResolutionImpossible|conflicting dependencies"
+_CONFLICT = r"(?s)conflicting dependencies.*? depends on "  # without the latter, there is none to be had of what we ask for
 _HELD = r"The user requested \(constraint\) ([\w.-]+?)=="
-_NO_WHEEL = (
-    r"No matching distribution found for (?P<name>[\w.-]+)|Could not find a version that satisfies the requirement (?P<other>[\w.-]+)"
-)
+_NO_WHEEL = rf"No matching distribution found for ([\w.-]+)|{_HELD}"
 
 
 def pipError(output: str) -> ResourceError:
@@ -45,15 +43,7 @@ def pipError(output: str) -> ResourceError:
             _("The folder of Slicer may not be written to."),
             _("Install Slicer where you may write, or start it once as administrator to install the packages."),
         )
-    if re.search(_CONFLICT, output):
-        held = ", ".join(dict.fromkeys(re.findall(_HELD, output))) or _("a package")
-        return ResourceError(
-            _("Another version of {name} is needed than Slicer or another extension has installed, which stays as it is.").format(
-                name=held
-            ),
-            _("Update Slicer and SparseAnatomy, then install again."),
-        )
-    return _connectionError(output) or _otherError(output)
+    return _connectionError(output) or _resolutionError(output)
 
 
 def _connectionError(output: str) -> ResourceError | None:
@@ -76,10 +66,18 @@ def _connectionError(output: str) -> ResourceError | None:
     return None
 
 
-def _otherError(output: str) -> ResourceError:
+def _resolutionError(output: str) -> ResourceError:
+    if re.search(_CONFLICT, output):
+        held = ", ".join(dict.fromkeys(re.findall(_HELD, output))) or _("a package")
+        return ResourceError(
+            _("Another version of {name} is needed than Slicer or another extension has installed, which stays as it is.").format(
+                name=held
+            ),
+            _("Update Slicer and SparseAnatomy, then install again."),
+        )
     if match := re.search(_NO_WHEEL, output):
         return ResourceError(
-            _("There is no ready-made {name} for this computer and this Slicer's Python.").format(name=match["name"] or match["other"]),
+            _("There is no ready-made {name} for this computer and this Slicer's Python.").format(name=match[1] or match[2]),
             _("Install Slicer 5.10 or later, for Windows, Linux or a Mac with Apple's chip."),
         )
     return ResourceError(

@@ -68,7 +68,8 @@ PINS = {
 }
 _WITHOUT_METADATA = ("vtk",)  # Slicer builds it in a way that pip does not see: a wheel beside it would break Slicer
 _INSTALL_TOOLS = frozenset({"pip", "setuptools", "wheel"})
-_LISTED = re.compile(r"([A-Za-z0-9][\w.-]*)==(\S+)")
+_VERSION = r"(?:\d+!)?\d+(?:\.\d+)*(?:(?:a|b|rc)\d+)?(?:\.post\d+)?(?:\.dev\d+)?(?:\+[a-z0-9]+(?:[._-][a-z0-9]+)*)?"  # PEP 440
+_LISTED = re.compile(rf"([A-Za-z0-9][\w.-]*)==({_VERSION})")
 
 
 def missing(packages: Iterable[Package]) -> list[Package]:
@@ -93,7 +94,10 @@ def installArguments(packages: Sequence[Package], constraints: Path) -> list[str
 
 
 def installedVersions(listed: Iterable[str]) -> dict[str, str]:
-    """Return version by name, from the lines that pip has answered to `listArguments`; warnings among them are passed over."""
+    """Return version by name, from the lines that pip has answered to `listArguments`.
+
+    Passed over are warnings among them, and versions that pip would not take in a constraints file.
+    """
     return {_canonical(match[1]): match[2] for line in listed if (match := _LISTED.fullmatch(line.strip()))}
 
 
