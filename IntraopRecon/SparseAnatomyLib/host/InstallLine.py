@@ -188,7 +188,7 @@ def _statement(packages: list[Package]) -> str:
     sentences = [_("Python packages are missing: {names}.").format(names="; ".join(texts))] if texts else []
     if useful:
         purposes = ", ".join(dict.fromkeys(package.purpose for package in useful))
-        sentences.append(_("Missing for {purposes}: {names}.").format(purposes=purposes, names=_listed(useful)))
+        sentences.append(_("Missing for some things ({purposes}): {names}.").format(purposes=purposes, names=_listed(useful)))
     if Requirements.TORCH in packages and not hasTorchExtension():
         sentences.append(
             _("PyTorch comes with Slicer's extension PyTorch: install that one in the Extensions Manager, restart Slicer, then come back.")

@@ -69,12 +69,15 @@ PINS = {
 _WITHOUT_METADATA = ("vtk",)  # Slicer builds it in a way that pip does not see: a wheel beside it would break Slicer
 _INSTALL_TOOLS = frozenset({"pip", "setuptools", "wheel"})
 _VERSION = r"(?:\d+!)?\d+(?:\.\d+)*(?:(?:a|b|rc)\d+)?(?:\.post\d+)?(?:\.dev\d+)?(?:\+[a-z0-9]+(?:[._-][a-z0-9]+)*)?"  # PEP 440
+_found: set[str] = set()  # what was found once is not looked for again: a panel asks at every change
 _LISTED = re.compile(rf"([A-Za-z0-9][\w.-]*)==({_VERSION})")
 
 
 def missing(packages: Iterable[Package]) -> list[Package]:
     """Return those of the packages that this Python, which is also the worker's, lacks; imports nothing to find out."""
-    return [package for package in packages if importlib.util.find_spec(package.module) is None]
+    wanted = [package for package in packages if package.module not in _found]
+    _found.update(package.module for package in wanted if importlib.util.find_spec(package.module) is not None)
+    return [package for package in wanted if package.module not in _found]
 
 
 def listArguments() -> list[str]:
