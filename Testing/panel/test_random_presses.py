@@ -1,155 +1,140 @@
-"""Buttons pressed, texts typed, scenes closed and samples loaded at random, seeded: nothing is ever raised, and every run ends.
+"""Both panels used at random, seeded, for two minutes in all: nothing is ever raised, and every run ends.
 
-`SPARSEANATOMY_RANDOM_S=120` presses for two minutes a panel; a few seconds otherwise.
+`SPARSEANATOMY_RANDOM_S=1200` goes on for longer. What is done, and how it is found out, is in `monkey.py`.
 """
 
 from __future__ import annotations
 
 import os
-import random
-import time
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
-import SimpleITK
 import slicer
-from PySide6.QtWidgets import QAbstractButton, QComboBox, QLabel, QTableWidget
-from Testing.host.ctk_widgets import ctkPathLineEdit
-from Testing.host.hands import OutOfReach, choose, click, click_at, drag, drop, select_cell, turn_wheel, wait_until, write
-from Testing.host.values import unwrap
+from bead_case import bead_case, open_step
+from monkey import Found, Monkey
+from small_case import make_small_case
+from Testing.host.hands import choose, click, wait_until, write
 
-from IntraopReconLib.core.config import SimulationConfig
-from IntraopReconLib.core.simulate_case import simulate_case
+from IntraopReconLib.host import XRaysSection
+from ShapeCompletionLib.host.CompletionLogic import CompletionLogic
 
-SECONDS = float(os.environ.get("SPARSEANATOMY_RANDOM_S", "8"))
+ALL_S = 120.0
+RUN_S = 100
+PLANTED_S = 120
+STARTS = [  # module, what is there to begin with, seed, share of the time
+    ("IntraopRecon", "nothing", 1, 0.1),
+    ("IntraopRecon", "X-rays", 2, 0.15),
+    ("IntraopRecon", "beads", 3, 0.15),
+    ("IntraopRecon", "a result", 4, 0.15),
+    ("ShapeCompletion", "nothing", 5, 0.1),
+    ("ShapeCompletion", "outlines", 6, 0.15),
+    ("ShapeCompletion", "a result", 7, 0.2),
+]
 
 
 @pytest.fixture(scope="module")
-def case(tmp_path_factory) -> Path:
-    """Return a case that is reconstructed in a second or two."""
-    folder = tmp_path_factory.mktemp("random")
-    ball = SimpleITK.GaussianSource(SimpleITK.sitkFloat32, [40] * 3, [9, 6, 12], [0] * 3, 2000.0, [-39.0] * 3, [2.0] * 3)
-    SimpleITK.WriteImage(SimpleITK.Cast(ball - 1000.0, SimpleITK.sitkInt16), str(folder / "ct.nrrd"))
-    simulate_case(
-        folder / "ct.nrrd", folder / "ball", SimulationConfig(views=12, size_px=64, center_lps_mm=(0.0, 0.0, 0.0), radius_mm=None)
-    )
-    return folder / "ball"
+def data(tmp_path_factory) -> Iterator[Path]:
+    """Return a folder with a case, one with beads, and what is neither, within the current folder: a warm worker stays in that, too."""
+    here = tmp_path_factory.mktemp("random")
+    folder = here / "data"
+    folder.mkdir()
+    make_small_case(folder)
+    bead_case(folder / "beads")
+    (folder / "empty").mkdir()
+    (folder / "a file").write_text("no folder")
+    (folder / "torn" / "xrays").mkdir(parents=True)
+    (folder / "torn" / "poses.json").write_text('{"views": [')
+    with chdir(here):
+        yield folder
 
 
-class Monkey:
-    """Does what a user could do, without a thought."""
+@pytest.fixture
+def monkey(running, data):
+    """Return what makes a monkey in a folder of its own."""
+    made: list[Monkey] = []
 
-    def __init__(self, running, name: str, texts: list[str], seed: int) -> None:
-        self._running, self._name, self._texts, self._random, self.done = running, name, texts, random.Random(seed), []
+    def make(name: str, seed: int) -> Monkey:
+        folder = data.parent / str(seed)
+        shutil.copytree(data, folder)
+        slicer.util.selectModule(name)
+        made.append(Monkey(running, name, folder.name, seed))
+        return made[-1]
 
-    def act(self) -> None:
-        """Do one thing and write down what."""
-        chance = self._random.random()
-        if chance < 0.04:
-            self.done.append("scene closed")
-            self._running.scene.Clear()
-        elif chance < 0.12:
-            self._sample()
-        elif chance < 0.14:
-            self._drop()
-        elif chance < 0.2:
-            name = self._random.choice(list(self._running.module_manager.loaded))
-            self.done.append(f"module {name}")
-            slicer.util.selectModule(name)
-        elif chance < 0.5:
-            self._pause()
-        else:
-            self._use()
+    yield make
+    for each in made:
+        each.stop()
+    running.scene.Clear()
 
-    def _pause(self) -> None:
-        self.done.append("pause")
-        with suppress(TimeoutError):
-            wait_until(lambda: False, self._random.uniform(0.01, 0.3))
 
-    def _sample(self) -> None:
+def prepare(running, name: str, start: str, folder: Path) -> None:
+    """Bring a panel to where the monkey begins."""
+    widget = running.widget(name)
+    ui = widget.ui
+    if name == "ShapeCompletion" and start != "nothing":
         import SampleData
 
-        name = self._random.choice(sorted(SampleData.SampleDataLogic.sources))
-        self.done.append(f"sample {name}")
-        SampleData.downloadSample(name)
-
-    def _use(self) -> None:
-        widgets = [widget for widget in vars(self._running.widget(self._running.selected).ui).values() if _is_usable(unwrap(widget))]
-        widget = self._random.choice(widgets)
-        cpp = unwrap(widget)
-        try:
-            if isinstance(cpp, QAbstractButton):
-                self.done.append(f"click {cpp.objectName()}")
-                click(widget)
-            elif isinstance(cpp, QTableWidget):
-                self._use_table(widget, cpp)
-            elif isinstance(cpp, QLabel):
-                self._use_picture(widget, cpp)
-            elif isinstance(cpp, ctkPathLineEdit):
-                text = self._random.choice(self._texts)
-                self.done.append(f"write {text}")
-                write(widget, text)
-            else:
-                combo = cpp if isinstance(cpp, QComboBox) else self._random.choice(cpp.findChildren(QComboBox))
-                items = [combo.itemText(n) for n in range(combo.count())]
-                if items:
-                    item = self._random.choice(items)
-                    self.done.append(f"choose {item} in {cpp.objectName()}")
-                    choose(combo, item)
-        except OutOfReach as error:
-            self.done[-1] += f" ({error})"
-
-    def _use_table(self, widget, cpp: QTableWidget) -> None:
-        row, on_check_box = self._random.randrange(max(cpp.rowCount(), 1)), self._random.random() < 0.4
-        self.done.append(f"select row {row} of {cpp.objectName()}")
-        select_cell(widget, row, 0, on_check_box)
-
-    def _use_picture(self, widget, cpp: QLabel) -> None:
-        x, y = self._random.random() * cpp.width(), self._random.random() * cpp.height()
-        self.done.append(f"mouse at {x:.0f}, {y:.0f} of {cpp.objectName()}")
-        what = self._random.randrange(4)
-        if what == 0:
-            turn_wheel(widget, x, y, self._random.choice([-3, 4]))
-        elif what == 1:
-            drag(widget, (x, y), (y, x))
-        else:
-            click_at(widget, x, y, right=what == 2, double=what == 3)
-
-    def _drop(self) -> None:
-        paths = [text for text in self._random.choices(self._texts, k=2) if text]
-        self.done.append(f"drop {paths}")
-        with suppress(OutOfReach):
-            drop(self._running.widget("IntraopRecon").ui.noticeLabel.parentWidget(), paths)
+        SampleData.downloadSample("ShapeCompletionVertebraSlices")
+        if start == "a result":
+            click(ui.completeButton)
+            wait_until(lambda: widget.nodes is not None, RUN_S)
+    elif start != "nothing":
+        open_step(ui.xraysButton)
+        write(ui.caseFolderPath, f"{folder.name}/{'beads' if start == 'beads' else 'ball'}")
+        wait_until(lambda: widget.panel.prepared is not None, RUN_S)
+        if start == "a result":
+            open_step(ui.reconstructionButton)
+            choose(ui.qualityComboBox, "preview")
+            choose(ui.methodComboBox, "voxel")
+            click(ui.reconstructButton)
+            wait_until(lambda: widget.nodes is not None or widget.panel.error, RUN_S)
+    if start == "a result":
+        assert widget.nodes is not None, ui.statusLabel.text
 
 
-def _is_usable(cpp) -> bool:
-    if isinstance(cpp, QLabel):
-        return cpp.objectName().endswith("Picture")
-    return isinstance(cpp, QAbstractButton | QComboBox | QTableWidget | ctkPathLineEdit) or bool(cpp.findChildren(QComboBox))
+def test_the_shares_are_the_whole():
+    assert sum(share for *_, share in STARTS) == pytest.approx(1.0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "seed"), [("IntraopRecon", 1), ("ShapeCompletion", 2)])
-def test_nothing_is_raised_whatever_is_pressed(running, case, tmp_path, name: str, seed: int):
-    (tmp_path / "a file").write_text("no folder")
-    (tmp_path / "empty").mkdir()
-    texts = [str(case), str(case), "", "nowhere", str(tmp_path / "a file"), str(tmp_path / "empty"), "Ærø/\u65e5\u672c"]
-    slicer.util.selectModule(name)
-    monkey = Monkey(running, name, texts, seed)
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        monkey.act()
-        assert running.errors == [], monkey.done[-30:]
-        assert "error of its own" not in running.widget(name).ui.statusLabel.text, monkey.done[-30:]
-    recon = running.widget("IntraopRecon").logic
-    jobs = [recon.recon, recon.preparation, running.widget("ShapeCompletion").logic.completion]
-    running.widget("ShapeCompletion").ui.liveCheckBox.checked = False
-    for job in jobs:
-        job.cancel()
-        wait_until(lambda job=job: not job.isRunning, 30)
-    print(f"{len(monkey.done)} acts, {len(running.answers.shown)} messages")
-    assert len(monkey.done) > 10
-    for message in running.answers.shown:
-        assert "Traceback" not in message
-        assert "error of its own" not in message, (message, monkey.done[-30:])
+@pytest.mark.parametrize(("name", "start", "seed", "share"), STARTS)
+def test_nothing_is_raised_whatever_is_pressed(running, data, monkey, name: str, start: str, seed: int, share: float):
+    player = monkey(name, seed)
+    prepare(running, name, start, data.parent / str(seed))
+    player.act_for(share * float(os.environ.get("SPARSEANATOMY_RANDOM_S", ALL_S)))
+    player.stop()
+    print(f"{len(player.done)} acts, {len(player.uses)} widgets, {len(running.answers.shown)} windows")
+    assert len(player.done) > 20
+    assert len(player.uses) > 10
+    running.scene.Clear()
+    button = running.widget(name).ui.reconstructButton if name == "IntraopRecon" else running.widget(name).ui.completeButton
+    assert button.text in ("Reconstruct", "Complete")
+    assert not button.enabled
+
+
+def planted(*_values) -> None:
+    raise LookupError("planted")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["slider", "path", "result"])
+def test_a_planted_bug_is_found(running, data, monkey, monkeypatch, place: str):
+    name, seed = "IntraopRecon" if place == "path" else "ShapeCompletion", ["slider", "path", "result"].index(place) + 100
+    player = monkey(name, seed)
+    slider = running.widget("ShapeCompletion").ui.stepsSlider
+    match place:
+        case "slider":  # within a section that is closed to begin with
+            slider.connect("valueChanged(double)", planted)
+        case "path":  # text that no other slot minds
+            monkeypatch.setattr(XRaysSection, "_isCase", lambda path: planted() if not Path(path).parent.name else False)
+        case "result":  # an error of ours while a job's files are read is told, not raised
+            prepare(running, name, "outlines", data.parent / str(seed))
+            monkeypatch.setattr(CompletionLogic, "_addResult", planted)
+    try:
+        with pytest.raises(Found, match=r"planted|error of its own"):
+            player.act_for(PLANTED_S)
+    finally:
+        slider.disconnect("valueChanged(double)", planted)
+        running.errors.clear()
