@@ -1,14 +1,32 @@
-"""Where the kernels run, and why, in one sentence that a panel or a report can show."""
+"""Where the kernels run, and why, in one sentence that a panel or a report can show.
+
+A graphics card is used only after its kernels were tried in a process of their own, which may fail, hang or crash without harm.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import json
 import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
 
 from .checks import check_choice
 from .errors import ResourceError
 
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = ("auto", "cpu", "cuda", *(f"cuda:{number}" for number in range(8)))
+"""What can be wanted: `cuda` is the card with the most free memory, `cuda:1` the second one."""
+PROBE_SECONDS = 240.0  # the first time, the kernels are compiled
+_DRIVERS = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}
+_INSTALL = "Choose the device auto or cpu, or install warp-lang and a PyTorch that is built for CUDA."
+_CHILD = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {probe} import examine; print('\\n' + json.dumps(examine(sys.argv[2])))"
+)
 
 
 @dataclass(frozen=True)
@@ -16,7 +34,7 @@ class DeviceChoice:
     """The device in use.
 
     Attributes:
-        device: `cpu`; a later version adds `cuda`.
+        device: `cpu`, or a card: `cuda:0`, `cuda:1`, ...
         kernel: Name of the kernels, as `project` and `voxelize` take it.
         sentence: What is used and why.
     """
@@ -26,19 +44,80 @@ class DeviceChoice:
     sentence: str
 
 
-def choose_device(wanted: str) -> DeviceChoice:
-    """Choose the device and its kernels.
+def choose_device(wanted: str, probe: str, say: Callable[[str], None]) -> DeviceChoice:
+    """Choose the device and its kernels; `auto` takes a card where the probe finds it to work, and faster than the CPU.
 
     Args:
-        wanted: `auto`, `cpu` or `cuda`.
+        wanted: One of DEVICES.
+        probe: Name of the module whose function `examine` tries the kernels on a card, in a process of its own. Of `cuda` or `cuda:1` it
+            returns what `problem` makes, or `device`, `name`, and the seconds of the same work, `card_seconds` and `cpu_seconds`.
+        say: Told before a card is tried, which can take minutes.
 
     Raises:
         ValueError: Another word.
-        ResourceError: `cuda`: there are no GPU kernels in this version.
+        ResourceError: A card is wanted that cannot be used; the message says why.
     """
     check_choice("wanted", wanted, DEVICES)
-    if wanted == "cuda":
-        raise ResourceError("This version has no kernels for the GPU yet.", "Choose the device auto or cpu.")
+    if wanted == "cpu":
+        return _cpu("as chosen")
+    found = _missing()
+    if not found:
+        say("Trying out the graphics card; the first time, its kernels are compiled")
+        found = _probed("cuda" if wanted == "auto" else wanted, probe)
+    if wanted != "auto":
+        if "problem" in found:
+            raise ResourceError(f"The graphics card cannot be used: {found['problem']}.", found["remedy"])
+        return DeviceChoice(found["device"], "warp", f"Runs on the graphics card {found['name']} ({found['device']}), as chosen.")
+    if "problem" in found:
+        return _cpu(f"since {found['problem']}")
+    if found["card_seconds"] >= found["cpu_seconds"]:
+        return _cpu(f"which was faster in a short test than the graphics card {found['name']}")
+    why = "which was faster in a short test than the CPU"
+    return DeviceChoice(found["device"], "warp", f"Runs on the graphics card {found['name']} ({found['device']}), {why}.")
+
+
+def _cpu(why: str) -> DeviceChoice:
     cores = os.cpu_count() or 1
-    why = "as chosen" if wanted == "cpu" else "since this version has no kernels for the GPU yet"
     return DeviceChoice("cpu", "numba", f"Runs on the CPU ({cores} {'core' if cores == 1 else 'cores'}), {why}.")
+
+
+def problem(what: str, remedy: str) -> dict[str, str]:
+    """Return what a probe reports of a card that cannot be used: half a sentence that goes on from "since", and a remedy."""
+    return {"problem": what, "remedy": remedy}
+
+
+def _missing() -> Mapping[str, Any]:
+    """Return what is missing, of what can be told at once; nothing if it is all there."""
+    try:
+        ctypes.CDLL(_DRIVERS[sys.platform])
+    except (KeyError, OSError):
+        return problem("there is no driver for an NVIDIA card", "Choose the device auto or cpu, or install NVIDIA's driver.")
+    if find_spec("warp") is None:
+        return problem("the Python package warp-lang, which an NVIDIA card needs, is not installed", _INSTALL)
+    return {}
+
+
+@functools.cache
+def _probed(wanted: str, probe: str) -> Mapping[str, Any]:
+    """Return what a probe reports, or what became of it."""
+    again = "Choose the device auto or cpu, or update the driver of the card."
+    command = [sys.executable, "-c", _CHILD.format(probe=probe), json.dumps(sys.path), wanted]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PROBE_SECONDS,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+    except subprocess.TimeoutExpired:
+        return problem(f"a test of the graphics card did not end within {PROBE_SECONDS:.0f} seconds", again)
+    except OSError as error:
+        return problem(f"a test of the graphics card could not be started ({error.strerror})", again)
+    try:
+        found = json.loads(done.stdout.decode(errors="replace").splitlines()[-1])
+    except (IndexError, ValueError):
+        found = None
+    if done.returncode or not isinstance(found, dict):
+        return problem(f"a test of the graphics card failed (exit code {done.returncode})", again)
+    return found

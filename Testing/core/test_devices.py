@@ -1,28 +1,134 @@
-"""The device in use, and its sentence."""
+"""The device in use, and its sentence: on every machine that there may be, by fakes."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
+
 import pytest
 
-from SparseAnatomyLib.devices import DEVICES, choose_device
+from IntraopReconLib.core import device
+from IntraopReconLib.core.config import Device
+from SparseAnatomyLib import devices
+from SparseAnatomyLib.devices import DEVICES
 from SparseAnatomyLib.errors import ResourceError
 
+FOUND = {"device": "cuda:1", "name": "NVIDIA Test", "card_seconds": 0.1, "cpu_seconds": 0.5}
 
-@pytest.mark.parametrize("wanted", ["auto", "cpu"])
-def test_the_cpu_is_used_and_says_why(wanted):
-    choice = choose_device(wanted)
+
+def choose(wanted, say=lambda message: None):
+    return devices.choose_device(wanted, "fake_probe", say)
+
+
+@pytest.fixture
+def card(monkeypatch, tmp_path):
+    """Pretend that there are a driver and Warp; return what writes the probe's function."""
+    monkeypatch.setattr(devices.ctypes, "CDLL", lambda name: None)
+    monkeypatch.setattr(devices, "find_spec", lambda name: object())
+    monkeypatch.setattr(devices, "_DRIVERS", {sys.platform: "driver"})
+    monkeypatch.syspath_prepend(tmp_path)
+    devices._probed.cache_clear()
+
+    def probe(body: str) -> None:
+        (tmp_path / "fake_probe.py").write_text(f"def examine(wanted):\n{textwrap.indent(textwrap.dedent(body), '    ')}\n", "utf-8")
+
+    yield probe
+    devices._probed.cache_clear()
+
+
+def test_the_cpu_is_used_where_it_is_chosen_and_nothing_is_tried(card):
+    card("raise AssertionError")
+    choice = choose("cpu")
     assert (choice.device, choice.kernel) == ("cpu", "numba")
-    assert "CPU" in choice.sentence
-    assert choice.sentence.endswith(".")
+    assert "CPU" in choice.sentence and choice.sentence.endswith("as chosen.")
 
 
-def test_no_gpu_kernels_yet_is_a_sentence_with_a_remedy():
-    with pytest.raises(ResourceError) as caught:
-        choose_device("cuda")
+@pytest.mark.parametrize(
+    ("driver", "system", "words"),
+    [(OSError("no such file"), "any", "there is no driver"), (None, "any", "warp-lang"), (None, "macOS", "there is no driver")],
+)
+def test_what_is_missing_is_told_at_once(monkeypatch, driver, system, words):
+    def load(name):
+        if driver:
+            raise driver
+
+    monkeypatch.setattr(devices.ctypes, "CDLL", load)
+    monkeypatch.setattr(devices, "find_spec", lambda name: None)
+    monkeypatch.setattr(devices, "_DRIVERS", {} if system == "macOS" else {sys.platform: "driver"})
+    choice = choose("auto", say=pytest.fail)
+    assert (choice.device, choice.kernel) == ("cpu", "numba")
+    assert words in choice.sentence
+    with pytest.raises(ResourceError, match=words) as caught:
+        choose("cuda")
     assert caught.value.exit_code == 4
     assert "cpu" in caught.value.remedy
 
 
+@pytest.mark.parametrize(("cpu_seconds", "expected"), [(0.5, "cuda:1"), (0.01, "cpu")])
+def test_auto_takes_what_is_faster(card, cpu_seconds, expected):
+    card(f"print('chatter'); return {FOUND | {'cpu_seconds': cpu_seconds}} if wanted == 'cuda' else {{}}")
+    choice = choose("auto")
+    assert choice.device == expected and choice.kernel == ("numba" if expected == "cpu" else "warp")
+    assert "NVIDIA Test" in choice.sentence and "faster in a short test" in choice.sentence
+
+
+@pytest.mark.parametrize("wanted", ["cuda", "cuda:0", "cuda:1"])
+def test_a_card_that_is_chosen_is_taken_even_where_it_is_slower(card, wanted):
+    card(f"return {FOUND | {'card_seconds': 9.0}} | {{'name': 'asked for ' + wanted}}")
+    choice = choose(wanted)
+    assert (choice.device, choice.kernel) == ("cuda:1", "warp")
+    assert f"asked for {wanted} " in choice.sentence and "as chosen" in choice.sentence
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("return {'problem': 'the memory of the card is full', 'remedy': 'Choose cpu.'}", "memory of the card is full"),
+        ("raise RuntimeError('CUDA error')", "exit code 1"),
+        ("import os; os._exit(139)", "exit code 139"),
+        ("import time; time.sleep(60)", "did not end within 1 seconds"),
+        ("import sys; sys.stdout.write('[1'); sys.stdout.flush(); import os; os._exit(0)", "failed"),
+        ("return 3", "failed"),
+    ],
+    ids=["full", "error", "crash", "hang", "garbage", "nonsense"],
+)
+def test_a_card_that_fails_is_not_used_and_the_sentence_says_why(card, monkeypatch, body, words):
+    card(body)
+    if "sleep" in body:
+        monkeypatch.setattr(devices, "PROBE_SECONDS", 1.0)
+    choice = choose("auto")
+    assert choice.device == "cpu" and words in choice.sentence and choice.sentence.endswith(".")
+    with pytest.raises(ResourceError, match=words) as caught:
+        choose("cuda")
+    assert "cpu" in caught.value.remedy
+
+
+def test_a_card_is_tried_once(card, monkeypatch):
+    card(f"return {FOUND}")
+    said = []
+    first = choose("auto", said.append)
+    assert len(said) == 1 and "compiled" in said[0]
+    monkeypatch.setattr(devices.subprocess, "run", lambda *_, **__: pytest.fail("it was tried before"))
+    assert choose("auto") == first
+
+
+def test_a_python_that_cannot_be_started_is_no_end(card, monkeypatch):
+    card(f"return {FOUND}")
+    monkeypatch.setattr(sys, "executable", "no-such-python")
+    assert "could not be started" in choose("auto").sentence
+
+
 def test_another_word_names_the_choices():
-    with pytest.raises(ValueError, match=", ".join(DEVICES)):
-        choose_device("tpu")
+    with pytest.raises(ValueError, match="auto, cpu, cuda"):
+        choose("tpu")
+
+
+def test_the_setting_has_the_same_choices():
+    assert Device.__args__ == DEVICES
+
+
+def test_choosing_imports_neither_torch_nor_warp():
+    heavy = {"torch", "warp", "numba"}
+    code = f"import sys; import {device.__name__} as d; d.choose_device('cpu'); sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -16,7 +16,7 @@ from IntraopReconLib.core.splatting import _projector_numba, _voxelizer_numba
 from IntraopReconLib.core.splatting._numba_rows import SUPPORT_SIGMAS
 from IntraopReconLib.core.splatting._projector_reference import exact_line_integrals
 from IntraopReconLib.core.splatting.gaussians import Gaussians
-from IntraopReconLib.core.splatting.projector import Cameras, project, warm_up
+from IntraopReconLib.core.splatting.projector import Cameras, prepare, project
 from IntraopReconLib.core.voxels import _projection_numba
 from SparseAnatomyLib.frames import affine
 from SparseAnatomyLib.geometry import XrayView
@@ -355,10 +355,10 @@ def test_cameras_are_selected_by_view(backend):
     assert torch.equal(backend.project(gaussians, cameras[np.array([2, 0])]), backend.project(gaussians, cameras)[[2, 0]])
 
 
-def test_warm_up_leaves_nothing_to_compile():
+def test_prepare_leaves_nothing_to_compile():
     modules = _projector_numba, _voxelizer_numba, _projection_numba
     kernels = [_projector_numba.footprints, *(kernel for m in modules for kernel in (m.forward, m.backward))]
-    warm_up()
+    prepare()
     compiled = [len(kernel.signatures) for kernel in kernels]
     assert min(compiled) >= 1
     gaussians = converted(random_gaussians(5), torch.float32, True)

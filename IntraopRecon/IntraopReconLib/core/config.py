@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 Method = Literal["auto", "splat", "voxel", "ixgs"]
 Quality = Literal["preview", "standard", "best"]
-Device = Literal["auto", "cpu", "cuda"]
+Device = Literal["auto", "cpu", "cuda", "cuda:0", "cuda:1", "cuda:2", "cuda:3", "cuda:4", "cuda:5", "cuda:6", "cuda:7"]
 Orbit = Literal["arbitrary", "circular"]
 RefinePoses = Literal["auto", "on", "off"]
 Standardize = Literal["auto", "on", "off"]
@@ -39,7 +39,7 @@ class ReconstructionConfig:
         method: `splat` (Gaussians, then a voxel polish), `voxel` (SART with total variation), `ixgs` (the published recipe, for
             comparison) or `auto` (whichever explains the withheld views better).
         quality: Effort; `preview` is a matter of a second or two.
-        device: Where the kernels run.
+        device: Where Gaussians are fitted: `cuda` is the card with the most free memory, `cuda:1` the second one.
         spacing_mm: Voxel pitch of the result.
         region: Box to reconstruct; None for the largest cube around what every view sees.
         seed: Same seed, same volume (on the same machine).

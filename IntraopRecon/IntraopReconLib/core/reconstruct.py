@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from SparseAnatomyLib.devices import choose_device
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.metrics import psnr_db, ssim
@@ -20,10 +19,12 @@ from .acquisition import Acquisition, prepare
 from .checkpoint import Checkpoint
 from .config import EFFORTS, Effort, FitSettings, IxgsSettings, ReconstructionConfig, SartSettings
 from .coverage import coverage, default_region
+from .device import choose_device
 from .outside import enlarged, without_outside
 from .pose_refinement import is_asked, with_refined_poses
 from .reconstruction import CurvePoint, Reconstruction, RefinedPose, Report, ViewFit, silent
-from .splatting.fit import FitState, fit, projection_rmse
+from .splatting.fit import FitState, projection_rmse
+from .splatting.fit_device import FitDevice
 from .splatting.initialise import at_random, fit_density, from_volume
 from .splatting.ixgs import fit_ixgs
 from .splatting.losses import photon_weights
@@ -109,7 +110,8 @@ class _Run:
         self.sart_states: dict[str, SartState] = {}
         sigma_range = (LEAST_SIGMA_VOXELS * config.spacing_mm, LARGEST_SIGMA_VOXELS * config.spacing_mm)
         self.fit_settings = FitSettings(self.effort.splat_steps, sigma_range_mm=sigma_range)
-        self.kernel = choose_device(config.device).kernel
+        self.device = FitDevice(choose_device(config.device, lambda message: self.report(0.0, message)))
+        self.device.prepare(lambda message: self.report(0.0, message))
         self.report(0.0, "Preparing the X-rays")
         region = config.region or default_region([view.geometry for view in views])
         measured = prepare(views, region, config.seed)
@@ -275,7 +277,7 @@ class _Run:
             self.report(0.24 + 0.5 * (number + now.step / settings.steps) / self.effort.fits, "Fitting the bone to the X-rays")
 
         with self.stage("splat"):
-            fit(self.acquisition, indices, state, settings, seed, until, after_step)
+            self.device.fit(self.acquisition, indices, state, settings, seed, until, after_step)
 
     def splat(self, coarse: tuple[np.ndarray, VoxelGrid]) -> np.ndarray:
         """Fit Gaussians to images of full resolution, voxelize and polish them.
@@ -301,7 +303,7 @@ class _Run:
     def voxelized(self, state: FitState) -> np.ndarray:
         """Return the field of the Gaussians on the final grid."""
         with self.stage("voxelize"), torch.no_grad():
-            return voxelize(state.gaussians, self.grid, self.kernel).numpy().copy()
+            return voxelize(state.gaussians, self.grid).numpy().copy()
 
     def ixgs(self) -> np.ndarray:
         """Run the published recipe."""
@@ -344,9 +346,10 @@ class _Run:
             curve=self.curve,
             seconds=self.seconds,
             grade=grade,
-            warnings=self.warnings,
+            warnings=self.warnings + self.device.failures,
             config=self.config,
             poses=self.poses,
+            device=self.device.sentence,
         )
 
     def reproject(self, volume: np.ndarray) -> tuple[list[np.ndarray], list[ViewFit]]:

@@ -99,6 +99,7 @@ class Reconstruction:
         warnings: Sentences for the user.
         config: The settings used.
         poses: One per view in the same order if the poses were refined, none if not.
+        device: Where it was computed, and why; a sentence.
     """
 
     grid: VoxelGrid
@@ -114,3 +115,4 @@ class Reconstruction:
     warnings: list[str]
     config: ReconstructionConfig = field(default_factory=ReconstructionConfig)
     poses: list[RefinedPose] = field(default_factory=list)
+    device: str = ""

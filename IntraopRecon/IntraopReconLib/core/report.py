@@ -76,6 +76,7 @@ def report_data(reconstruction: Reconstruction, case: Case, threshold: BoneThres
             "triangles": len(mesh.triangles),
         },
         "seconds": reconstruction.seconds,
+        "device": reconstruction.device,
         "settings": reconstruction.config.to_json(),
         "inputs_sha256": dict(case.input_hashes),
         "versions": package_versions(_PACKAGES),

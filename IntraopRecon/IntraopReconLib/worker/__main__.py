@@ -49,10 +49,10 @@ def warmup(job: Job) -> dict[str, Path]:
     """Import torch and compile the kernels, so that the first reconstruction starts at once."""
     job.report(0.0, "Loading the reconstruction")
     from IntraopReconLib.core.pipeline import reconstruct_case  # noqa: F401  (imports torch)
-    from IntraopReconLib.core.splatting.projector import warm_up
+    from IntraopReconLib.core.splatting.projector import prepare
 
     job.report(0.5, "Preparing the kernels")
-    warm_up()
+    prepare()
     return {}
 
 

@@ -16,12 +16,13 @@ _volumes: dict[tuple[str, int], Any] = {}  # the last volume that a surface was 
 
 def device(job: Job) -> dict[str, Path]:
     """Choose the device `wanted` and write what is used and why into the file `out`."""
-    from SparseAnatomyLib.devices import DEVICES, choose_device
+    from IntraopReconLib.core.device import choose_device
+    from SparseAnatomyLib.devices import DEVICES
 
     wanted, out = job.text("wanted"), Path(job.text("out"))
     if wanted not in DEVICES:
         raise InputError(f"There is no device {wanted}.", f"Choose one of {', '.join(DEVICES)}.")
-    chosen = choose_device(wanted)
+    chosen = choose_device(wanted, lambda message: job.report(0.0, message))
     return {"device": _write_json(out, {"device": chosen.device, "sentence": chosen.sentence})}
 
 

@@ -38,21 +38,27 @@ class FitState:
         arrays = {"step": np.array(self.step)}
         for name, parameter in self.gaussians.named().items():
             memory = self.optimizer.state[parameter]
-            arrays[name] = parameter.detach().numpy()
-            arrays |= {f"{name}.{key}": np.asarray(value) for key, value in memory.items()}
+            arrays[name] = parameter.detach().cpu().numpy()
+            arrays |= {f"{name}.{key}": value.cpu().numpy() for key, value in memory.items()}
         return arrays
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray], settings: FitSettings) -> FitState:
-        """Go on from what `arrays` gave."""
+    def from_arrays(cls, arrays: dict[str, np.ndarray], settings: FitSettings, device: str = "cpu") -> FitState:
+        """Go on from what `arrays` gave, on any device."""
         names = ("means_mm", "log_scales", "quaternions", "log_densities")
-        state = cls.of(Gaussians(*(torch.from_numpy(arrays[name]) for name in names)), settings)
+        state = cls.of(Gaussians(*(torch.from_numpy(arrays[name]).to(device) for name in names)), settings)
         for name, parameter in state.gaussians.named().items():
             prefix = f"{name}."
-            memory = {key.removeprefix(prefix): torch.from_numpy(value) for key, value in arrays.items() if key.startswith(prefix)}
+            kept = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+            # copies, as the optimizer works in place; what it counts stays on the CPU
+            memory = {key: torch.tensor(value, device=device if value.ndim else "cpu") for key, value in kept.items()}
             state.optimizer.state[parameter] = memory
         state.step = int(arrays["step"])
         return state
+
+    def become(self, other: FitState) -> None:
+        """Stand where another fit stands."""
+        self.gaussians, self.optimizer, self.step = other.gaussians, other.optimizer, other.step
 
 
 def fit(
@@ -69,13 +75,14 @@ def fit(
     Args:
         acquisition: At the finest resolution to use.
         indices: The views that enter.
-        state: Where to go on; changed in place.
+        state: Where to go on, on whatever device it is; changed in place.
         settings: How Gaussians are fitted.
         seed: Draws the order of the views.
         until: Stop before this step.
         after_step: Called after each step; for progress, checkpoints and cancellation.
     """
-    levels = [Level.of(acquisition.binned(2), pixel=2), Level.of(acquisition)]
+    device = state.gaussians.means_mm.device
+    levels = [Level.of(acquisition.binned(2), pixel=2).to(device), Level.of(acquisition).to(device)]
     low, high = (math.log(sigma) for sigma in settings.sigma_range_mm)
     for step, chosen in enumerate(_batches(indices, settings, seed)):
         if step < state.step:
@@ -124,6 +131,10 @@ class Level:
         """Collect the views; `pixel` is how many times as wide the pixels are as the finest."""
         images, mask = torch.from_numpy(acquisition.attenuation), torch.from_numpy(acquisition.weights)
         return cls(Cameras.of(acquisition.geometries), images, photon_weights(images, mask), sharpening_gain(*images.shape[1:], pixel))
+
+    def to(self, device: torch.device) -> Level:
+        """Return the same on a device."""
+        return Level(self.cameras, self.images.to(device), self.weights.to(device), self.sharpening.to(device))
 
 
 def _batches(indices: np.ndarray, settings: FitSettings, seed: int) -> Iterator[np.ndarray]:

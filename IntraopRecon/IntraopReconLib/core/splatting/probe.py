@@ -1,0 +1,75 @@
+"""Whether the splatting works on a graphics card, and faster than on the CPU: `choose_device` runs it in a process of its own."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+
+from SparseAnatomyLib.devices import problem
+from SparseAnatomyLib.geometry import XrayView
+
+from .gaussians import Gaussians
+from .projector import Cameras, project
+
+LEAST_FREE_BYTES = 1_000_000_000  # CUDA itself, PyTorch, and a fit of 20,000 Gaussians
+GAUSSIANS, SIZE_PX, REPEATS = 10_000, 128, 3
+LARGEST_DIFFERENCE = 1e-3  # of the brightest pixel
+_OTHER = "Choose the device auto or cpu, or another card."
+_UPDATE = "Choose the device auto or cpu, or update NVIDIA's driver."
+
+
+def examine(wanted: str) -> dict[str, object]:
+    """Return what `choose_device` wants to know of a card: `cuda`, or `cuda:` and its number."""
+    if torch.version.cuda is None:
+        return problem("PyTorch is installed as its build for the CPU alone", "Choose the device auto or cpu, or install PyTorch for CUDA.")
+    if not torch.cuda.is_available():
+        return problem(f"the driver of the NVIDIA card is too old for CUDA {torch.version.cuda}, or sees no card", _UPDATE)
+    import warp as wp
+
+    wp.config.log_level = wp.LOG_ERROR
+    wp.init()
+    if not wp.is_cuda_available():
+        return problem("the driver of the NVIDIA card is too old for the Python package warp-lang", _UPDATE)
+    count = torch.cuda.device_count()
+    free = {number: torch.cuda.mem_get_info(number) for number in range(count)}
+    number = max(free, key=lambda card: free[card][0]) if wanted == "cuda" else int(wanted.partition(":")[2])
+    if number >= count:
+        return problem(f"there is no card {wanted}, only {count} in all", _OTHER)
+    name = torch.cuda.get_device_name(number)
+    if free[number][0] < LEAST_FREE_BYTES:
+        return problem(f"the memory of the graphics card {name} is full ({_gigabytes(free[number])} GB are free)", _OTHER)
+    return _compare(f"cuda:{number}", name)
+
+
+def _gigabytes(free_and_total: tuple[int, int]) -> str:
+    return " of ".join(f"{value / 1e9:.1f}" for value in free_and_total)
+
+
+def _compare(device: str, name: str) -> dict[str, object]:
+    """Run the same work on the CPU and on a device, and return how it went."""
+    expected, cpu_seconds = _timed("cpu")
+    found, card_seconds = _timed(device)
+    if not all(float((a - b).abs().max()) <= LARGEST_DIFFERENCE * float(a.abs().max()) for a, b in zip(expected, found, strict=True)):
+        return problem(f"the graphics card {name} computes otherwise than the CPU", _OTHER)
+    return {"device": device, "name": name, "card_seconds": card_seconds, "cpu_seconds": cpu_seconds}
+
+
+def _timed(device: str) -> tuple[list[torch.Tensor], float]:
+    """Return images and gradients by the densities of a scene, and the seconds of one forward and backward pass, compilation left out."""
+    rng = np.random.default_rng(0)
+    quaternions = rng.normal(size=(GAUSSIANS, 4))
+    arrays = rng.uniform(-60, 60, (GAUSSIANS, 3)), np.full((GAUSSIANS, 3), 0.7), quaternions, np.full(GAUSSIANS, -4.0)
+    gaussians = Gaussians(*(torch.tensor(a, dtype=torch.float32, device=device, requires_grad=True) for a in arrays))
+    view = XrayView([0, -600, 0], [-SIZE_PX, 420, SIZE_PX], [2.0, 0, 0], [0, 0, -2.0], (SIZE_PX, SIZE_PX))
+    cameras = Cameras.of([view] * 4)
+    images, seconds = torch.empty(0), []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        gaussians.log_densities.grad = None
+        images = project(gaussians, cameras)
+        images.square().sum().backward()
+        gradient = gaussians.log_densities.grad.cpu()  # waits for the card
+        seconds.append(time.perf_counter() - began)
+    return [images.detach().cpu(), gradient], min(seconds)
