@@ -162,7 +162,9 @@ class ResultSection:
             return
         self._wanted = None
         try:
-            self._panel.errands.bone(nodes, value, lambda bone, grid: self._onBone(nodes, bone, grid), self._onNoBone)
+            self._panel.errands.bone(
+                nodes, value, lambda bone, grid: self._onBone(nodes, bone, grid), lambda error: self._onNoBone(nodes, error)
+            )
         except SparseAnatomyError as error:
             self._panel.fail(error)
             return
@@ -178,9 +180,12 @@ class ResultSection:
         elif self._wanted is not None:
             self._refine()
 
-    def _onNoBone(self, error: SparseAnatomyError) -> None:
+    def _onNoBone(self, nodes: ResultNodes, error: SparseAnatomyError) -> None:
         self._isAsked = False
-        self._panel.fail(error)
+        if nodes is self._panel.nodes:  # otherwise it is of a result that has gone
+            self._panel.fail(error)
+        elif self._wanted is not None:
+            self._refine()
 
     # How it is shown
 
@@ -216,18 +221,23 @@ class ResultSection:
         columns, rows, _slices = nodes.xrays.images[names.index(name)].GetImageData().GetDimensions()
         try:
             panel.errands.compare(
-                nodes, name, settings.comparison, lambda path: self._onPicture(wanted, path, (columns, rows)), self._onNoPicture
+                nodes,
+                name,
+                settings.comparison,
+                lambda path: self._onPicture(wanted, path, (columns, rows)),
+                lambda error: self._onNoPicture(wanted, error),
             )
         except SparseAnatomyError as error:
-            self._onNoPicture(error)
+            self._onNoPicture(wanted, error)
 
     def _onPicture(self, wanted: tuple[Any, ...], path: Path, sizePx: tuple[int, int]) -> None:
         if wanted == self._comparison:
             self._picture.show(path, sizePx)
 
-    def _onNoPicture(self, error: SparseAnatomyError) -> None:
-        self._picture.show(None)
-        self._panel.say(str(error), error)
+    def _onNoPicture(self, wanted: tuple[Any, ...], error: SparseAnatomyError) -> None:
+        if wanted == self._comparison:  # otherwise it is of a result that has gone
+            self._picture.show(None)
+            self._panel.say(str(error), error)
 
     # Files
 
@@ -266,11 +276,13 @@ class ResultSection:
         panel.changed.emit()
 
     def _saveScene(self, path: Path) -> None:
-        """Save the scene, which Slicer itself does and which takes the time that it takes."""
+        """Save the scene, the user's own nodes included: only Slicer can, and nothing must change meanwhile, so it rests for that time."""
         import qt
 
         check_result_folder(path.parent, _SCENE_BYTES)
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._panel.say(_("Saving the scene: Slicer rests until it is written …"))
+        self.ui.statusLabel.repaint()  # now, as nothing is drawn while it is written
         qt.QApplication.setOverrideCursor(qt.QCursor(qt.Qt.WaitCursor))
         try:
             saveScene(self._panel.scene, path)
