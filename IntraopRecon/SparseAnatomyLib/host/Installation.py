@@ -49,7 +49,7 @@ class Installation:
         self._child: ChildProcess | None = None
         self._answer: list[str] = []
         self._output: list[str] = []
-        self._isUnpacking = self._isAdvancing = False
+        self._isUnpacking = self._isAdvancing = self._isListing = False
 
     @property
     def isRunning(self) -> bool:
@@ -116,7 +116,7 @@ class Installation:
         self._answer.append(line)
         self._output.append(line)
         self._isUnpacking = self._isUnpacking or line.startswith(_UNPACKS)
-        self.line = line.strip() or self.line
+        self.line = self.line if self._isListing else line.strip() or self.line
         self.changed.emit()
 
     def _advance(self, answer: list[str] | None) -> None:
@@ -128,7 +128,8 @@ class Installation:
                 self.line = _("PyTorch is being installed by its extension: Slicer does not answer until that is done.")
             else:
                 self._output.append(f"pip {' '.join(arguments)}")
-                self._answer = []
+                self._answer, self._isListing = [], arguments == listArguments()
+                self.line = _("pip looks at what is installed …") if self._isListing else self.line
                 self._child = ChildProcess("pip", arguments, {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"})
         except StopIteration:
             self._end(self._reasonNotFound())
