@@ -295,7 +295,7 @@ def _newPlane(scene):
     display.SetHandlesInteractive(False)
     display.SetPointLabelsVisibility(False)
     display.SetPropertiesLabelVisibility(True)
-    display.SetTextScale(4.5)
+    display.SetTextScale(3.0)  # more would reach the color legend in a small view
     label = display.GetTextProperty()
     label.SetBackgroundColor(0.08, 0.12, 0.18)
     label.SetBackgroundOpacity(0.6)

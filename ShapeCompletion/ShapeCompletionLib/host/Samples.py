@@ -16,6 +16,7 @@ from .Outlines import addOutlines
 from .ParameterNode import ParameterNode
 
 _FOLDER = "SampleShapes"
+_COLOR = (0.45, 0.78, 0.55)  # Slicer would take one by chance; seen on black, and beside the completed outline
 _REMEDY = "Install the extension again, or run from a checkout of the repository."
 
 
@@ -53,7 +54,9 @@ def loadSample(scene, path: Path | None = None) -> tuple[Any, str]:
     if not labels.any():
         raise InputError(f"Nothing is outlined in {path}.", _REMEDY)
     name = _stem(path).replace("_", " ").capitalize()
-    return addOutlines(scene, labels, grid, name, name.split(" ")[0])
+    node, segmentId = addOutlines(scene, labels, grid, name, name.split(" ")[0])
+    node.GetSegmentation().GetSegment(segmentId).SetColor(*_COLOR)
+    return node, segmentId
 
 
 def chooseSample(scene, path: Path) -> None:
