@@ -110,7 +110,7 @@ def test_kernels_of_a_card_are_prepared_with_a_word(monkeypatch):
 
 def test_kernels_that_do_not_compile_leave_the_cpu(monkeypatch):
     def fail(device):
-        raise RuntimeError("nvrtc")
+        raise Exception("CUDA kernel build failed with error code 6")  # as Warp does
 
     monkeypatch.setattr(fit_device, "prepare", fail)
     device = FitDevice(CARD)

@@ -72,10 +72,10 @@ class FitDevice:
         report("Preparing the kernels for the graphics card; the first time, they are compiled")
         try:
             prepare(self.device)
-        except RuntimeError as error:
+        except Exception as error:  # Warp raises no narrower one where kernels cannot be built
             self._give_up(error, 0)
 
-    def _give_up(self, error: RuntimeError, step: int) -> None:
+    def _give_up(self, error: Exception, step: int) -> None:
         words = str(error).lower()
         is_full = "out of memory" in words or "failed to allocate" in words
         what = "ran out of memory" if is_full else f"failed ({type(error).__name__})"
