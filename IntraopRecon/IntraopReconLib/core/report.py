@@ -27,7 +27,7 @@ from .templates import template
 if TYPE_CHECKING:
     from .case import Case
 
-_PACKAGES = ("numpy", "scipy", "numba", "torch", "SimpleITK", "vtk", "pydicom", "scikit-image")
+_PACKAGES = ("numpy", "scipy", "numba", "torch", "warp-lang", "SimpleITK", "vtk", "pydicom", "scikit-image")
 _PICTURES_BEGIN, _PICTURES_END = "<!-- pictures: begin -->", "<!-- pictures: end -->"
 
 
