@@ -11,13 +11,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCALES = (1, 2)
-SIZE_PX = (1080, 640)
+SIZE_PX = (1280, 920)  # the longest step fits
 RUN_S = 900
 _LAYOUT_PASSES = 5  # a text that needs another line is told from layout to layout, one a pass
 
@@ -126,13 +128,20 @@ def recon_steps(running, camera: Camera, folder: Path) -> None:
     choose(ui.comparisonKindComboBox, "Measured")
     wait_until(lambda: panel.nodes.thresholdPerMm != before and not recon._errands, RUN_S)
     camera.take(f"{name}-5-result-threshold")
+    click(ui.xraysButton)
+    click(ui.showXraysCheckBox)
+    camera.take(f"{name}-5-result-xrays")
+    click(ui.showXraysCheckBox)
+    click(ui.resultButton)
     choose(ui.formatComboBox, "DICOM")
     write(ui.saveFolderPath, "somewhere")
     click(ui.saveButton)
     camera.take(f"{name}-5-result-not-saved")
-    click(ui.xraysButton)
-    click(ui.showXraysCheckBox)
-    camera.take(f"{name}-5-result-xrays")
+    with saved_in("Lumbar spine") as saved:
+        write(ui.saveFolderPath, str(saved))
+        click(ui.saveButton)
+        wait_until(lambda: not recon._errands, RUN_S)
+        camera.take(f"{name}-5-result-saved")
     os.chdir(REPOSITORY)
 
 
@@ -212,10 +221,26 @@ def shape_steps(running, camera: Camera) -> None:
     write(panel.ui.saveFolderPath, "vertebra")
     click(panel.ui.saveButton)
     camera.take(f"{name}-7-not-saved")
+    with saved_in("Vertebra") as saved:
+        write(panel.ui.saveFolderPath, str(saved))
+        click(panel.ui.saveButton)
+        camera.take(f"{name}-7-saved")
     click(panel.ui.liveCheckBox)
     wait_until(lambda: panel.ui.statusLabel.text.startswith("Done"), RUN_S)
     camera.take(f"{name}-8-live")
     click(panel.ui.liveCheckBox)
+
+
+@contextmanager
+def saved_in(name: str) -> Iterator[Path]:
+    """Give a new folder whose path is the same each time, as the pictures show it, and remove it."""
+    folder = Path(tempfile.gettempdir()) / name
+    if folder.exists():
+        raise FileExistsError(f"{folder} is there already")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
