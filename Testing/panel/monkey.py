@@ -262,7 +262,8 @@ class Monkey:
     def _add_node(self) -> None:
         """Add what another module could: points, a box, an empty segment, with names that were not thought of."""
         kind = self._random.choice(["vtkMRMLMarkupsFiducialNode", "vtkMRMLMarkupsROINode", "vtkMRMLSegmentationNode"])
-        node = self._running.scene.AddNewNodeByClass(kind, self._also_said(f"added {kind}", self._random.choice(RUBBISH)))
+        name = self._random.choice(RUBBISH).replace("%", "")  # Slicer itself crashes: it takes a markup's name for a format of printf
+        node = self._running.scene.AddNewNodeByClass(kind, self._also_said(f"added {kind}", name))
         if kind == "vtkMRMLMarkupsFiducialNode":
             for _ in range(self._random.randrange(8)):
                 node.AddControlPoint([self._random.uniform(-80, 80) for _ in range(3)])
