@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
@@ -52,9 +53,14 @@ def data(tmp_path_factory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def monkey(running, data):
+def monkey(running, data, sample_case, monkeypatch):
     """Return what makes a monkey in a folder of its own."""
     made: list[Monkey] = []
+
+    def copied(name: str) -> Path:  # what ships is not written to
+        return shutil.copytree(sample_case / name, data.parent / "samples" / name, dirs_exist_ok=True)
+
+    monkeypatch.setattr(sys.modules["IntraopRecon"], "sample_case", copied)
 
     def make(name: str, seed: int) -> Monkey:
         folder = data.parent / str(seed)
