@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import qt
@@ -78,17 +79,19 @@ def registerSampleData() -> None:
 def chooseSample(name: str) -> None:
     """Open the module on a bundled case."""
     try:
-        ParameterNode(slicer.mrmlScene).update(caseFolder=str(sample_case(name)), resultFolder=str(_sampleResultFolder(name)))
-    except SparseAnatomyError as error:
-        slicer.util.errorDisplay(str(error))
+        # Poses found, beads moved by hand and results are written beside the X-rays, and where Slicer is installed often nothing may be.
+        case = shutil.copytree(sample_case(name), _writableFolder() / "cases" / name, dirs_exist_ok=True)
+        ParameterNode(slicer.mrmlScene).update(caseFolder=str(case), resultFolder=str(_writableFolder() / name))
+    except (OSError, SparseAnatomyError) as error:
+        slicer.util.errorDisplay(_("The sample case cannot be opened: {reason}").format(reason=error))
         return
     slicer.util.selectModule("IntraopRecon")
     slicer.util.getModuleWidget("IntraopRecon").onSceneChanged()  # a panel that was open already is not entered again
 
 
-def _sampleResultFolder(name: str) -> Path:
-    """Return a folder that may be written to, as the installed sample cases may not."""
-    return Path(slicer.app.temporaryPath) / "SparseAnatomy" / name
+def _writableFolder() -> Path:
+    """Return the folder of what is made from samples."""
+    return Path(slicer.app.temporaryPath) / "SparseAnatomy"
 
 
 class IntraopReconLogic(ScriptedLoadableModuleLogic):
@@ -231,7 +234,7 @@ class IntraopReconTest(ScriptedLoadableModuleTest):
     def runTest(self) -> None:
         """Reconstruct the sample case in the panel, load it by the logic, close the scene."""
         slicer.mrmlScene.Clear()
-        widget, folder = slicer.util.getModuleWidget("IntraopRecon"), _sampleResultFolder(SelfTest.CASE)
+        widget, folder = slicer.util.getModuleWidget("IntraopRecon"), _writableFolder() / SelfTest.CASE
         SelfTest.checkResult(SelfTest.reconstructInPanel(widget, folder))
         SelfTest.checkResult(slicer.util.getModuleLogic("IntraopRecon").loadResult(folder))
         SelfTest.checkReset(widget)
