@@ -57,7 +57,7 @@ def test_sample_data_are_the_bundled_cases(script, running):
         folder = Path(running.widget(NAME).ui.caseFolderPath.currentPath)
         assert source.sampleName == script.SAMPLES[folder.name]
         assert (folder / "poses.json").is_file()
-        assert Path(slicer.app.temporaryPath) in folder.parents  # what is found is written beside the X-rays, never where Slicer is installed
+        assert Path(slicer.app.temporaryPath) in folder.parents  # results are written beside the X-rays
     assert slicer.util.selectedModule() == NAME
 
 
