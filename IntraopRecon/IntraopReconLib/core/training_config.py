@@ -52,15 +52,15 @@ class StandardizerTraining:
         pool_pairs: Pairs that are kept, turned and mirrored; `uses`: of each, about, before a new one replaces it.
         rate: Adam's largest step size; it falls to a hundredth, along half a cosine, in either part.
         gradient_weight: Of the L1 loss on the differences between neighboring pixels, beside the absolute and squared ones on the pixels.
-        anomaly_weight: Of the squared error of what anomalies change, relative to what they should change.
+        anomaly_weight: Of the squared relative error of what anomalies change.
         adversarial_weight: Of the discriminator's opinion; `adversarial_from`: share of the detail's steps before it counts.
         averaging: Of the weights that ship, by step.
     """
 
-    steps: int = 10000
+    steps: int = 8000
     seed: int = 0
     views: int = 120
-    overview_share: float = 0.6
+    overview_share: float = 0.75
     input_px: int = 256
     crop_px: int = 128
     overview_batch: int = 32
@@ -69,7 +69,7 @@ class StandardizerTraining:
     uses: int = 16
     rate: float = 2e-3
     gradient_weight: float = 1.0
-    anomaly_weight: float = 0.5
+    anomaly_weight: float = 1.0
     adversarial_weight: float = 0.003
     adversarial_from: float = 0.7
     averaging: float = 0.998

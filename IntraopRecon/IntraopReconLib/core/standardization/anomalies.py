@@ -13,6 +13,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 SOFT_PER_MM = 0.021
+BONE_PER_MM = (0.023, 0.045)  # at 60 keV, of 120 to 1200 HU
 MAGNIFICATION = 1.6  # from the patient to the detector, about
 TITANIUM_PER_MM, STEEL_PER_MM = 0.345, 0.94
 
@@ -30,7 +31,7 @@ def draw_anomalies(integrals: np.ndarray, pixel_mm: float, count: int, rng: np.r
         The line integrals with them, none negative, float32 [material, row, column].
     """
     changed = integrals.astype(np.float32, copy=True)
-    weights = changed[1].ravel() + 0.02 * changed[1].max() + 1e-6  # mostly on bone
+    weights = np.sqrt(changed[1].ravel() + 0.0004 * changed[1].max() + 1e-6)  # mostly on bone, thin bone too
     places = rng.choice(weights.size, count, p=weights / weights.sum())
     kinds = rng.choice(len(_KINDS), count, p=[share for _, share in _KINDS])
     for place, kind in zip(places, kinds, strict=True):
@@ -65,7 +66,7 @@ def _lytic(integrals: np.ndarray, at: tuple[int, int], pixel_mm: float, rng: np.
     chord_mm = _ellipsoid(integrals.shape[1:], at, pixel_mm, rng, (2.0, 14.0))
     lost = np.minimum(chord_mm * rng.uniform(0.006, 0.04), rng.uniform(0.5, 0.98) * integrals[1])
     integrals[1] -= lost
-    integrals[0] += lost * rng.uniform(0.3, 0.8)
+    integrals[0] += lost * _soft_per_bone(rng)
 
 
 def _sclerotic(integrals: np.ndarray, at: tuple[int, int], pixel_mm: float, rng: np.random.Generator) -> None:
@@ -96,7 +97,7 @@ def _fracture(integrals: np.ndarray, at: tuple[int, int], pixel_mm: float, rng: 
     gap = np.exp(-0.5 * (across / width) ** 2) * within
     lost = rng.uniform(0.15, 0.95) * gap * integrals[1]
     integrals[1] -= lost
-    integrals[0] += 0.5 * lost
+    integrals[0] += lost * _soft_per_bone(rng)
     if rng.random() < 0.4:
         overlap = np.exp(-0.5 * ((across - rng.uniform(2, 6)) / rng.uniform(0.8, 3)) ** 2) * within
         integrals[1] += rng.uniform(0.1, 0.6) * overlap * integrals[1]
@@ -119,6 +120,11 @@ def _metal(integrals: np.ndarray, at: tuple[int, int], pixel_mm: float, rng: np.
 
 
 _KINDS: list[tuple[Callable[..., None], float]] = [(_lytic, 0.24), (_sclerotic, 0.16), (_texture, 0.15), (_fracture, 0.25), (_metal, 0.2)]
+
+
+def _soft_per_bone(rng: np.random.Generator) -> float:
+    """Return the attenuation of the soft tissue that takes the place of bone, relative to that of the bone: cancellous to cortical."""
+    return SOFT_PER_MM / rng.uniform(*BONE_PER_MM)
 
 
 def _ellipsoid(

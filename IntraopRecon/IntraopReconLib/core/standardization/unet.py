@@ -15,6 +15,8 @@ PITCH_MM = 1.0  # at the detector: what a pixel of the input is
 OVERVIEW_PX = 4  # pixels of the input along a pixel of the overview
 COURSE_PX = 16  # pixels of the overview along a block of its course
 FOLD = 2
+DETAIL_COURSE_PX = 32  # pixels of the input along a block of its course, as the detail is over it
+SMOOTH_PX = 8  # pixels of the input between which the gain of detail is linear
 OVERVIEW_WIDTHS, DETAIL_WIDTHS = (48, 96, 160, 192), (32, 48, 64, 96)
 STRIDE_PX = OVERVIEW_PX * COURSE_PX  # rows and columns must be a multiple of it
 TYPICAL_ATTENUATION, ITS_SPREAD, DETAIL_SPREAD = 4.0, 2.0, 0.5  # bring the inputs to about zero and one
@@ -25,9 +27,10 @@ _BATCHES_REMEMBERED = 0.02
 class BoneNetwork(nn.Module):
     """Attenuation and mask in, attenuation of bone out.
 
-    The overview, at a quarter of the resolution, knows the body; the other adds what only full resolution shows. Each predicts a gain a
-    pixel, by which the detail of the X-ray passes, and what is to be added. Bone displaces soft tissue, so that an X-ray shows a third of
-    its contrast: the gain gives the rest back, to a fracture that was never seen before as to healthy bone.
+    The overview, at a quarter of the resolution, knows the body. The other adds what only full resolution shows: a gain by which the detail
+    of the X-ray passes, and what is to be added to it. Bone displaces soft tissue, so that an X-ray shows a third of its contrast; the gain
+    gives the rest back. Both vary over centimeters only, so that no detail is made up, and none is taken away without its surroundings:
+    a fracture that was never seen before passes as the bone does that it is in.
 
     Args:
         overview_widths: Channels by level; each level halves the resolution.
@@ -37,7 +40,7 @@ class BoneNetwork(nn.Module):
     def __init__(self, overview_widths: tuple[int, ...] = OVERVIEW_WIDTHS, detail_widths: tuple[int, ...] = DETAIL_WIDTHS) -> None:
         super().__init__()
         self.widths = [list(overview_widths), list(detail_widths)]
-        self.overview, self.detail = _UNet(overview_widths), _UNet(detail_widths)
+        self.overview, self.detail = _UNet(overview_widths), _UNet(detail_widths, SMOOTH_PX)
 
     def forward(self, attenuation: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return the attenuation of bone, which may be slightly negative, and the gain of detail, each [n, 1, row, column].
@@ -46,13 +49,15 @@ class BoneNetwork(nn.Module):
             attenuation: 0 outside the mask, [n, 1, row, column], both a multiple of STRIDE_PX; pixels of PITCH_MM.
             mask: 1 where the image says something, of the same shape.
         """
-        return self.detail(attenuation, *self.looked_over(attenuation, mask), mask)
+        course, guess = self.looked_over(attenuation, mask)
+        return self.detail(attenuation, course, guess, mask)
 
     def looked_over(self, attenuation: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the overview sees, and what it takes for bone, both enlarged to full resolution, [n, 1, row, column]."""
+        """Return the course of the image, and what the overview takes for bone, at full resolution, [n, 1, row, column]."""
         small, known = block_means(attenuation, mask, OVERVIEW_PX)
         bone = self.seen_from_afar(small, known)
-        return _enlarged(small, known, OVERVIEW_PX), _enlarged(bone, torch.ones_like(known), OVERVIEW_PX)
+        course = _enlarged(*block_means(attenuation, mask, DETAIL_COURSE_PX), DETAIL_COURSE_PX)
+        return course, _enlarged(bone, torch.ones_like(known), OVERVIEW_PX)
 
     def seen_from_afar(self, small: Tensor, known: Tensor) -> Tensor:
         """Return bone at the overview's resolution; parameters as `forward`, of pixels OVERVIEW_PX times as large."""
@@ -76,10 +81,16 @@ class PatchDiscriminator(nn.Module):
 
 
 class _UNet(nn.Module):
-    """Takes an image, its course, a guess of its bone, and a mask; predicts how much of the detail passes and what is to be added."""
+    """Takes an image, its course, a guess of its bone, and a mask; predicts how much of the detail passes and what is to be added.
 
-    def __init__(self, widths: tuple[int, ...]) -> None:
+    Args:
+        widths: Channels by level.
+        smooth_px: Pixels between which both are linear; 1 predicts them a pixel.
+    """
+
+    def __init__(self, widths: tuple[int, ...], smooth_px: int = 1) -> None:
         super().__init__()
+        self.smooth_px = smooth_px
         inputs = (4 * FOLD**2, *widths[:-1])
         self.down = nn.ModuleList(_block(before, width) for before, width in zip(inputs, widths, strict=True))
         self.up = nn.ModuleList(_block(below + width, width) for below, width in zip(widths[:0:-1], widths[-2::-1], strict=True))
@@ -100,7 +111,11 @@ class _UNet(nn.Module):
         for block, beside in zip(self.up, skipped[-2::-1], strict=True):
             features = block(torch.cat([functional.interpolate(features, scale_factor=2), beside], 1))
         with torch.autocast(image.device.type, enabled=False):
-            added, log_gain = functional.pixel_shuffle(self.last(features.float()), FOLD).split(1, 1)
+            maps = functional.pixel_shuffle(self.last(features.float()), FOLD)
+            if self.smooth_px > 1:
+                maps = _enlarged(*block_means(maps, torch.ones_like(mask), self.smooth_px), self.smooth_px)
+                guess = _enlarged(*block_means(guess, torch.ones_like(mask), DETAIL_COURSE_PX), DETAIL_COURSE_PX)
+            added, log_gain = maps.split(1, 1)
             gain = log_gain.clamp(max=LARGEST_LOG_GAIN).exp()
             return guess + added + gain * detail, gain
 
