@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from IntraopReconLib.core.bone import bone_threshold
 from IntraopReconLib.core.config import ReconstructionConfig, Region, SimulationConfig
@@ -90,7 +91,10 @@ def main() -> int:
     standardizers: dict[str, Standardizer] = {"classical": ClassicalStandardizer(), "network": network}
     patient = load_patient(options.ct)
     measures = {"images": measure_images, "pathology": measure_pathology, "volumes": measure_volumes, "timing": measure_timing}
-    result: dict[str, Any] = {"provenance": provenance(1, sys.argv[1:], "standardization"), "card": network.card.command}
+    result: dict[str, Any] = {
+        "provenance": provenance(torch.get_num_threads(), sys.argv[1:], "standardization"),
+        "card": network.card.command,
+    }
     for part in options.part:
         result[part] = measures[part](patient, standardizers)
         print(shown(part, result[part]), flush=True)

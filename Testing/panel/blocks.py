@@ -45,7 +45,7 @@ def main() -> int:
         running.scene.Clear()
         found["shape"] = measure_shape(running, arguments.edits)
     worst = max(values["computed_ms"] for values in _blocks(found))
-    told = provenance(1, sys.argv[1:], "blocks")
+    told = provenance(os.cpu_count() or 1, sys.argv[1:], "blocks")
     told["command"] = told["command"].replace("Testing.benchmarks", "Testing.panel")
     found |= {"allowed_ms": ALLOWED_MS, "worst_computed_ms": worst, **told}
     arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -58,12 +58,13 @@ def measure_reconstruction(running, folder: Path, quality: str) -> dict[str, Any
     import slicer
     from Testing.host.hands import choose, click, slide, wait_until, write
 
-    slicer.util.selectModule("IntraopRecon")
+    opening = _opening(running, "IntraopRecon")
     panel = running.widget("IntraopRecon")
     ui, recon = panel.ui, panel.logic.recon
     case = shutil.copytree(REPOSITORY / "Resources" / "SampleCase" / "lumbar", folder / "lumbar")
     write(ui.caseFolderPath, str(case))
-    found = {"reading the X-rays": _watch(lambda: wait_until(lambda: panel.panel.prepared is not None, RUN_S))}
+    found: dict[str, Any] = {"the panel opens in s": opening}
+    found["reading the X-rays"] = _watch(lambda: wait_until(lambda: panel.panel.prepared is not None, RUN_S))
     wait_until(lambda: ui.deviceLabel.text, RUN_S)  # the worker is warm
     click(ui.reconstructionButton)
     choose(ui.qualityComboBox, quality)
@@ -99,7 +100,7 @@ def measure_shape(running, edits: int) -> dict[str, Any]:
     import slicer
     from Testing.host.hands import click, wait_until
 
-    slicer.util.selectModule("ShapeCompletion")
+    opening = _opening(running, "ShapeCompletion")
     panel = running.widget("ShapeCompletion")
     SampleData.downloadSample("ShapeCompletionVertebraSlices")
     completion = panel.logic.completion
@@ -123,6 +124,7 @@ def measure_shape(running, edits: int) -> dict[str, Any]:
     click(panel.ui.liveCheckBox)
     median = sorted(range(edits), key=seconds.__getitem__)[edits // 2]
     return {
+        "the panel opens in s": opening,
         "an edit until its shape is shown": blocks,
         "an edit until its shape is shown s": round(seconds[median], 2),
         "at best s": round(min(seconds), 2),
@@ -164,6 +166,16 @@ class _Eraser:
         self.erase(rows)
         wait_until(lambda: panel.nodes is not None and panel.nodes.shape is not before, RUN_S)
         return time.monotonic() - start
+
+
+def _opening(running, name: str) -> float:
+    """Open a panel for the first time and return how long it took."""
+    import slicer
+
+    start = time.monotonic()
+    slicer.util.selectModule(name)
+    running.app.processEvents()
+    return round(time.monotonic() - start, 2)
 
 
 def _watch(act: Callable[[], Any]) -> dict[str, float]:

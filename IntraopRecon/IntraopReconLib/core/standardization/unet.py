@@ -21,16 +21,16 @@ OVERVIEW_WIDTHS, DETAIL_WIDTHS = (48, 96, 160, 192), (32, 48, 64, 96)
 STRIDE_PX = OVERVIEW_PX * COURSE_PX  # rows and columns must be a multiple of it
 TYPICAL_ATTENUATION, ITS_SPREAD, DETAIL_SPREAD = 4.0, 2.0, 0.5  # bring the inputs to about zero and one
 LARGEST_LOG_GAIN = 2.0
-_BATCHES_REMEMBERED = 0.02
+_BATCH_SHARE = 0.02  # of one batch, in the mean and spread that normalize
 
 
 class BoneNetwork(nn.Module):
     """Attenuation and mask in, attenuation of bone out.
 
     The overview, at a quarter of the resolution, knows the body. The other adds what only full resolution shows: a gain by which the detail
-    of the X-ray passes, and what is to be added to it. Bone displaces soft tissue, so that an X-ray shows a third of its contrast; the gain
-    gives the rest back. Both vary over centimeters only, so that no detail is made up, and none is taken away without its surroundings:
-    a fracture that was never seen before passes as the bone does that it is in.
+    of the X-ray passes, and what is to be added to it. Bone displaces soft tissue, so that an X-ray shows a third of its contrast, which
+    the gain is there to give back. Both vary over SMOOTH_PX, so that nothing finer is made up, nor taken away without its surroundings: a
+    fracture line that was never seen before passes as the bone does that it is in. What is larger, a network may still take away.
 
     Args:
         overview_widths: Channels by level; each level halves the resolution.
@@ -124,7 +124,7 @@ def _block(before: int, width: int) -> nn.Sequential:
     """Return two convolutions; normalized over the batches of the training, so that no pixel of an image changes a far one."""
     layers: list[nn.Module] = []
     for inputs in (before, width):
-        layers += [nn.Conv2d(inputs, width, 3, padding=1, bias=False), nn.BatchNorm2d(width, momentum=_BATCHES_REMEMBERED), nn.SiLU()]
+        layers += [nn.Conv2d(inputs, width, 3, padding=1, bias=False), nn.BatchNorm2d(width, momentum=_BATCH_SHARE), nn.SiLU()]
     return nn.Sequential(*layers)
 
 
