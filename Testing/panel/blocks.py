@@ -55,7 +55,6 @@ def main() -> int:
 
 def measure_reconstruction(running, folder: Path, quality: str) -> dict[str, Any]:
     """Reconstruct the sample case in the panel, move its threshold, look at an X-ray, cancel another run."""
-    import slicer
     from Testing.host.hands import choose, click, slide, wait_until, write
 
     opening = _opening(running, "IntraopRecon")
@@ -97,7 +96,6 @@ def measure_reconstruction(running, folder: Path, quality: str) -> dict[str, Any
 def measure_shape(running, edits: int) -> dict[str, Any]:
     """Complete the sample outlines live, again after every edit, and after a drag that edits all the time."""
     import SampleData
-    import slicer
     from Testing.host.hands import click, wait_until
 
     opening = _opening(running, "ShapeCompletion")

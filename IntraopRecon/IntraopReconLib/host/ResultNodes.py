@@ -88,11 +88,15 @@ def addingResult(scene, result: ResultSource, name: str, previewNode=None) -> Ad
     """
     folder = Folders.folderItem(scene, name)
     with Folders.Added(scene, folder) as added:
-        with added.step():
-            coverage = _coverageNode(scene, result, f"{name} coverage")
+        unknown = result.coverage  # to read a volume takes as long as to add its node: each is a step of its own
         yield
         with added.step():
-            volume = _volumeNode(scene, result.attenuationPerMm, result.grid, f"{name} volume", previewNode)
+            coverage = _coverageNode(scene, unknown, result.grid, f"{name} coverage")
+        yield
+        attenuation = result.attenuationPerMm
+        yield
+        with added.step():
+            volume = _volumeNode(scene, attenuation, result.grid, f"{name} volume", previewNode)
             Nodes.setWindow(volume, 0.0, result.windowPerMm)
             rendering = _volumeRendering(scene, volume, result.boneThresholdPerMm)
         yield
@@ -222,10 +226,9 @@ def _volumeNode(scene, array: np.ndarray, grid: VoxelGrid, name: str, previewNod
     return previewNode
 
 
-def _coverageNode(scene, result: ResultSource, name: str):
+def _coverageNode(scene, values: np.ndarray, grid: VoxelGrid, name: str):
     """Add the coverage so that, laid over the volume, it paints what is unknown in one color and leaves the rest free."""
-    values = result.coverage
-    node = Nodes.volumeNodeFromArray(scene, values, result.grid, name)
+    node = Nodes.volumeNodeFromArray(scene, values, grid, name)
     colors = scene.AddNewNodeByClass("vtkMRMLColorTableNode", f"{name} colors")
     colors.SetTypeToUser()
     colors.SetNumberOfColors(2)
