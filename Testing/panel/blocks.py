@@ -64,7 +64,7 @@ def measure_reconstruction(running, folder: Path, quality: str) -> dict[str, Any
     write(ui.caseFolderPath, str(case))
     found: dict[str, Any] = {"the panel opens in s": opening}
     found["reading the X-rays"] = _watch(lambda: wait_until(lambda: panel.panel.prepared is not None, RUN_S))
-    wait_until(lambda: ui.deviceLabel.text, RUN_S)  # the worker is warm
+    wait_until(lambda: not recon._worker.isBusy, RUN_S)  # it is warm
     click(ui.reconstructionButton)
     choose(ui.qualityComboBox, quality)
     choose(ui.methodComboBox, "voxel")
@@ -118,7 +118,7 @@ def measure_shape(running, edits: int) -> dict[str, Any]:
         end = time.monotonic() + DRAG_S
         wait_until(lambda end=end: time.monotonic() > end, RUN_S)
     begun = len(runs)
-    after_drag = eraser.until_shown(1)
+    after_drag = eraser.until_shown(6)  # not as any shape before: what is shown already is not computed again
     click(panel.ui.liveCheckBox)
     median = sorted(range(edits), key=seconds.__getitem__)[edits // 2]
     return {

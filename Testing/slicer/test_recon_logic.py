@@ -241,6 +241,14 @@ def test_a_result_comes_in_step_by_step_and_is_the_same(headless, result_folder,
     assert [type(item).__name__ for item in told] == ["ResultNodes"]
 
 
+def test_the_end_is_told_in_a_poll_of_its_own_however_fast_the_steps_are(headless, result_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(WorkerLogicModule, "STEPS_S", 60.0)
+    logic, told = _loading(headless, result_folder, tmp_path)
+    assert not told  # all steps but the last fit into the first poll
+    logic.poll()
+    assert [type(item).__name__ for item in told] == ["ResultNodes"]
+
+
 @pytest.mark.usefixtures("small_steps")
 @pytest.mark.parametrize("steps", range(0, 7, 2))
 def test_cancel_while_it_comes_in_takes_all_of_it_back(headless, result_folder, tmp_path, steps: int):

@@ -78,6 +78,8 @@ class CalibrationSection:
 
     def _fillTable(self) -> None:
         prepared = self._panel.prepared
+        if self.ui.calibrationButton.collapsed:
+            return  # filled when it is opened: new X-rays keep the window long enough with the table of step 1
         if prepared is not self._shown:
             self._shown = prepared
             self._table.fill(prepared.views if prepared else (), lambda view: (_beadsText(view), _rmsText(view), gradeText(view)))

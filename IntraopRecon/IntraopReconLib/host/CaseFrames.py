@@ -5,11 +5,12 @@ They are made from the case again whenever it is opened, and so are neither save
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from SparseAnatomyLib.host.Folders import Added, isInScene
+from SparseAnatomyLib.host.WorkerLogic import REST, Adding
 
 from .ResultFolder import ResultXray
 from .XRays import frustumNode, planeNode
@@ -30,8 +31,8 @@ class CaseFrames:
     frusta: dict[str, Any]
 
 
-def addFrames(scene, xrays: Sequence[ResultXray]) -> Generator[None, None, CaseFrames]:
-    """Add the frames of X-rays step by step, hidden, in the place of those of an earlier case."""
+def addFrames(scene, xrays: Sequence[ResultXray]) -> Adding:
+    """Add the frames of X-rays step by step, hidden, in the place of those of an earlier case; returns the CaseFrames."""
     removeFrames(scene)
     frames = CaseFrames({}, {})
     with Added(scene) as added:
@@ -40,6 +41,7 @@ def addFrames(scene, xrays: Sequence[ResultXray]) -> Generator[None, None, CaseF
             with added.step():
                 frames.planes[xray.name] = _helper(planeNode(scene, xray, xray.name))
                 frames.frusta[xray.name] = _helper(frustumNode(scene, xray, xray.name))
+        yield REST
     return frames
 
 

@@ -12,7 +12,7 @@ import vtk
 from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.host import Folders, Nodes
 from SparseAnatomyLib.host.SliceViews import aimSliceViews, framedPointsRas, showInSliceViews
-from SparseAnatomyLib.host.WorkerLogic import Adding, finished
+from SparseAnatomyLib.host.WorkerLogic import REST, Adding, finished
 
 from . import XRays
 from .CoarseBone import CoarseBone
@@ -120,7 +120,7 @@ def addingResult(scene, result: ResultSource, name: str, previewNode=None) -> Ad
         with added.step():
             _remember(nodes)
             showInSliceViews(scene, volume, coverage)
-        yield
+        yield REST
         aimSliceViews(scene, volume, framedPointsRas(bone, volume))
     return nodes
 

@@ -40,8 +40,13 @@ MakeWorker = Callable[[Callable[[dict[str, Any]], None]], Worker]
 """Makes a worker, given the function that takes its events."""
 
 
-Adding = Generator[None, None, Any]
-"""Brings a result into the scene in steps that do not block for long; returns the nodes. Closed early, it takes back what it added."""
+REST = True
+Adding = Generator[bool | None, None, Any]
+"""Brings a result into the scene in steps that do not block for long; returns the nodes. Closed early, it takes back what it added.
+
+After `yield` another step may come in the same poll. `yield REST` leaves what follows to the next one: the last step has to share its poll
+with what the panel does about the end.
+"""
 
 
 @dataclass(frozen=True)
@@ -222,9 +227,8 @@ class WorkerLogic:
     def _takeSteps(self) -> None:
         until = time.perf_counter() + STEPS_S
         try:
-            next(self._adding)
-            while time.perf_counter() < until:
-                next(self._adding)
+            while next(self._adding) is not REST and time.perf_counter() < until:
+                pass
         except StopIteration as done:
             self._end(self.finished, done.value)
         except Exception as error:  # a panel shows no traceback: it goes to a log file
