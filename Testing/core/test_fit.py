@@ -69,6 +69,19 @@ def test_the_same_seed_gives_the_same_gaussians(ready):
     assert not torch.equal(first.gaussians.means_mm, other.gaussians.means_mm)
 
 
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize("steps", [0, 13], ids=["coarse", "fine"])
+def test_views_held_in_parts_give_the_gradient_of_all(ready, most, steps):
+    """Adam's memory is compared, not the step, whose length forgets that of the gradient."""
+    start = _fit(ready, _start(ready), until=steps).arrays()
+    whole, parts = (FitState.from_arrays({name: value.copy() for name, value in start.items()}, SETTINGS) for _ in range(2))
+    fit(ready, ready.training, whole, SETTINGS, 0, steps + 1, lambda state: None)
+    fit(ready, ready.training, parts, SETTINGS, 0, steps + 1, lambda state: None, most)
+    for name, value in whole.arrays().items():
+        if name.endswith("exp_avg"):
+            np.testing.assert_allclose(parts.arrays()[name], value, rtol=1e-4, atol=1e-5 * np.abs(value).max(), err_msg=name)
+
+
 @pytest.mark.parametrize("stop", [0, 1, 12, 13, 14, 23])
 def test_going_on_from_arrays_ends_in_the_same_gaussians(ready, stop):
     assert SETTINGS.coarse_steps == 13

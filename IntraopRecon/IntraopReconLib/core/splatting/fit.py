@@ -69,6 +69,7 @@ def fit(
     seed: int,
     until: int,
     after_step: Callable[[FitState], None],
+    views_at_once: int | None = None,
 ) -> None:
     """Take the steps that are left before step `until`.
 
@@ -80,9 +81,12 @@ def fit(
         seed: Draws the order of the views.
         until: Stop before this step.
         after_step: Called after each step; for progress, checkpoints and cancellation.
+        views_at_once: How many of a step's views the device holds at a time, where it cannot hold them all: slower, and the same up to
+            rounding. None holds all images there.
     """
-    device = state.gaussians.means_mm.device
-    levels = [Level.of(acquisition.binned(2), pixel=2).to(device), Level.of(acquisition).to(device)]
+    levels = [Level.of(acquisition.binned(2), pixel=2), Level.of(acquisition)]
+    if views_at_once is None:
+        levels = [level.to(state.gaussians.means_mm.device) for level in levels]
     low, high = (math.log(sigma) for sigma in settings.sigma_range_mm)
     for step, chosen in enumerate(_batches(indices, settings, seed)):
         if step < state.step:
@@ -92,10 +96,9 @@ def fit(
         for group, rate in zip(state.optimizer.param_groups, settings.rates, strict=True):
             group["lr"] = rate * settings.last_rate ** (step / settings.steps)
         level = levels[step >= settings.coarse_steps]
-        projected = project(state.gaussians, level.cameras[chosen])
-        loss = sharpened_mse(projected, level.images[chosen], level.weights[chosen], level.sharpening)
         state.optimizer.zero_grad()
-        loss.backward()
+        for part in _parts(chosen, views_at_once):
+            (level.loss(state.gaussians, part) * (len(part) / len(chosen))).backward()
         state.optimizer.step()
         with torch.no_grad():
             state.gaussians.log_scales.clamp_(low, high)
@@ -135,6 +138,18 @@ class Level:
     def to(self, device: torch.device) -> Level:
         """Return the same on a device."""
         return Level(self.cameras, self.images.to(device), self.weights.to(device), self.sharpening.to(device))
+
+    def loss(self, gaussians: Gaussians, chosen: np.ndarray) -> torch.Tensor:
+        """Return the mean loss of some views, on the device of the Gaussians; all that it needs there is freed with it."""
+        device = gaussians.means_mm.device
+        images, weights, sharpening = (tensor.to(device) for tensor in (self.images[chosen], self.weights[chosen], self.sharpening))
+        return sharpened_mse(project(gaussians, self.cameras[chosen]), images, weights, sharpening)
+
+
+def _parts(chosen: np.ndarray, most: int | None) -> list[np.ndarray]:
+    """Return the views of a step in parts of at most so many."""
+    size = most or len(chosen)
+    return [chosen[first : first + size] for first in range(0, len(chosen), size)]
 
 
 def _batches(indices: np.ndarray, settings: FitSettings, seed: int) -> Iterator[np.ndarray]:
