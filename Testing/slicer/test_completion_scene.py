@@ -32,11 +32,6 @@ from SparseAnatomyLib.mesh import read_vtp
 
 
 @pytest.fixture
-def headless() -> HeadlessScene:
-    return HeadlessScene()
-
-
-@pytest.fixture
 def source(headless) -> tuple:
     """Return a segmentation node and the id of its segment."""
     return addOutlines(headless.scene, outlined_labels(grid_of_ct()), grid_of_ct(), "spine", "L3")

@@ -17,11 +17,6 @@ from SparseAnatomyLib.host import SceneFiles
 from SparseAnatomyLib.host.HeadlessScene import HeadlessScene
 
 
-@pytest.fixture
-def headless() -> HeadlessScene:
-    return HeadlessScene()
-
-
 def test_region_of_a_drawn_roi(headless):
     node = headless.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "drawn")
     node.SetCenter(-10.0, 20.0, 30.0)

@@ -20,7 +20,6 @@ from IntraopReconLib.host.PreparationLogic import CALIBRATE, DESCRIBE, IMPORT, P
 from IntraopReconLib.host.PreparedCase import XrayCard, readPrepared
 from SparseAnatomyLib.errors import InputError, SparseAnatomyError
 from SparseAnatomyLib.host import Nodes
-from SparseAnatomyLib.host.HeadlessScene import HeadlessScene
 
 FAILURE = {"event": "failure", "kind": "input", "message": "No X-ray could be calibrated.", "remedy": "Look at the beads."}
 BEADS = [
@@ -28,11 +27,6 @@ BEADS = [
     {"center_px": [30, 5], "radius_px": 2.5, "size": "large", "origin": "detected", "number": None, "residual_px": None},
     {"center_px": [7, 7], "radius_px": 2.0, "size": "small", "origin": "expected", "number": 1, "residual_px": None},
 ]
-
-
-@pytest.fixture
-def headless() -> HeadlessScene:
-    return HeadlessScene()
 
 
 def described(folder: Path, beads: list[dict] | None = None) -> dict[str, Any]:

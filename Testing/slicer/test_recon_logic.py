@@ -22,13 +22,7 @@ from IntraopReconLib.host.ReconLogic import ReconLogic
 from SparseAnatomyLib.errors import Cancelled, InputError, ResourceError, SparseAnatomyError
 from SparseAnatomyLib.host import Nodes
 from SparseAnatomyLib.host import WorkerLogic as WorkerLogicModule
-from SparseAnatomyLib.host.HeadlessScene import HeadlessScene
 from SparseAnatomyLib.mesh import read_vtp
-
-
-@pytest.fixture
-def headless() -> HeadlessScene:
-    return HeadlessScene()
 
 
 @pytest.fixture

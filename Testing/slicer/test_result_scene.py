@@ -22,11 +22,6 @@ from SparseAnatomyLib.mesh import read_vtp
 
 
 @pytest.fixture
-def headless() -> HeadlessScene:
-    return HeadlessScene()
-
-
-@pytest.fixture
 def result_folder(tmp_path: Path) -> Path:
     return write_result_folder(tmp_path / "balls")
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from .ReconLogic import ReconLogic
 from .ResultFolder import PreparedBone
 from .ResultNodes import ResultNodes
 
-_VOLUME = "volume.npy"
+_VOXELS = ".npy"
 Fail = Callable[[SparseAnatomyError], None]
 
 
@@ -37,16 +38,18 @@ class ResultErrands:
         self._recon, self._folder, self._count = recon, "", 0
         self._written: tuple[Any, int] | None = None  # the volume node whose voxels lie in the folder, and their time of change
         self._grid: VoxelGrid | None = None
+        self._file: Path | None = None  # where they lie
+        self._waiting: dict[str, Path] = {}  # the voxels that errands need, by the errand's id
 
     def bone(self, nodes: ResultNodes, thresholdPerMm: float, done: Callable[[PreparedBone, VoxelGrid], None], failed: Fail) -> None:
         """Compute the bone at another threshold."""
-        payload, grid, out = self._volume(nodes), self._grid, self._newPath()
+        out = self._newPath()
 
         def take(_paths: dict[str, str]) -> None:
             done(PreparedBone(out, grid.shape_kji, thresholdPerMm), grid)
             shutil.rmtree(out, ignore_errors=True)
 
-        self._recon.ask("bone", Errand(take, failed), **payload, threshold_per_mm=thresholdPerMm, out=str(out))
+        grid = self._askOfVolume("bone", nodes, Errand(take, failed), threshold_per_mm=thresholdPerMm, out=str(out))
 
     def compare(self, nodes: ResultNodes, view: str, kind: str, done: Callable[[Path], None], failed: Fail) -> None:
         """Draw an X-ray: `kind` is measured, reprojected or difference."""
@@ -56,14 +59,19 @@ class ResultErrands:
 
     def export(self, nodes: ResultNodes, name: str, kind: str, out: str, case: str | None, errand: Errand) -> None:
         """Write files for other programs into the folder `out`: `kind` is nrrd, stl or dicom; `case` may say whose X-rays these are."""
-        payload = {**self._volume(nodes), "threshold_per_mm": nodes.thresholdPerMm}
         result = nodes.resultFolder if os.path.isfile(os.path.join(nodes.resultFolder, "report.json")) else None
-        self._recon.ask("export", errand, **payload, name=name, format=kind, out=out, result=result, case=case)
+        payload = {"threshold_per_mm": nodes.thresholdPerMm, "name": name, "format": kind, "out": out, "result": result, "case": case}
+        self._askOfVolume("export", nodes, errand, **payload)
 
     def device(self, wanted: str, done: Callable[[str], None], failed: Fail) -> None:
         """Ask which device is used, and why, in one sentence."""
         out = self._newPath()
         self._recon.ask("device", Errand(lambda _paths: done(_read(out)["sentence"]), failed), wanted=wanted, out=str(out))
+
+    def cards(self, done: Callable[[dict[str, str]], None], failed: Fail) -> None:
+        """Ask for the names of the graphics cards that there are, by device."""
+        out = self._newPath()
+        self._recon.ask("cards", Errand(lambda _paths: done(_read(out)), failed), out=str(out))
 
     def region(self, case: str, done: Callable[[Nodes.Box], None], failed: Fail) -> None:
         """Ask for the box that is reconstructed where none is drawn."""
@@ -76,30 +84,54 @@ class ResultErrands:
         self._recon.ask("region", Errand(take, failed), case=case, out=str(out))
 
     def forget(self) -> None:
-        """Remove the volume that lies in the folder: its scene is gone."""
-        self._written = None
-        if self._folder:
-            (Path(self._folder) / _VOLUME).unlink(missing_ok=True)
+        """Remove the volume that lies in the folder, as soon as no errand needs it: its scene is gone."""
+        self._written = self._file = None
+        self._tidy()
 
     def close(self) -> None:
         """Remove the folder."""
-        self._written = None
+        self._written = self._file = None
+        self._waiting.clear()
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = ""
 
+    def _askOfVolume(self, kind: str, nodes: ResultNodes, errand: Errand, **payload: Any) -> VoxelGrid:
+        """Send on an errand that needs the volume as it is now, whatever becomes of the scene meanwhile; return where its voxels lie."""
+
+        def then(tell: Callable[[Any], None]) -> Callable[[Any], None]:
+            def told(outcome: Any) -> None:
+                self._waiting.pop(id, None)
+                self._tidy()
+                tell(outcome)
+
+            return told
+
+        asked = replace(errand, done=then(errand.done), failed=then(errand.failed))
+        id = self._recon.ask(kind, asked, **self._volume(nodes), **payload)
+        self._waiting[id] = self._file
+        return self._grid
+
     def _volume(self, nodes: ResultNodes) -> dict[str, Any]:
         """Write the volume unless it lies there already, and return what a request says of it."""
         state = (nodes.volume, nodes.volume.GetImageData().GetMTime() if nodes.volume.GetImageData() else 0)
-        path = self._base() / _VOLUME
-        if self._written != state or not path.is_file():
-            array, self._grid = Nodes.arrayFromVolumeNode(nodes.volume)
+        if self._written != state or not self._file.is_file():
+            array, grid = Nodes.arrayFromVolumeNode(nodes.volume)
+            path = self._newPath().with_suffix(_VOXELS)
             try:
                 np.save(path, array.astype(np.float32, copy=False))
             except OSError as error:
                 raise ResourceError(f"{path} cannot be written.", "Free some space on its disk, then try again.") from error
-            self._written = state
-        return {"volume": str(path), "grid": grid_values(self._grid)}
+            self._written, self._file, self._grid = state, path, grid
+            self._tidy()
+        return {"volume": str(self._file), "grid": grid_values(self._grid)}
+
+    def _tidy(self) -> None:
+        """Remove voxels that nobody waits for any more."""
+        needed = {self._file, *self._waiting.values()}
+        for path in Path(self._folder).glob(f"*{_VOXELS}") if self._folder else ():
+            if path not in needed:
+                path.unlink(missing_ok=True)
 
     def _base(self) -> Path:
         if not self._folder or not Path(self._folder).is_dir():
