@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -35,16 +36,26 @@ def read_card(path: Path, kind: type[Card], what: str) -> Card:
         InputError: It is missing, damaged or of another version.
     """
     remedy = f"Copy the {what}'s .pt file together with the .json file of the same name, or train it again."
+    damaged = InputError(f"The {what}'s card {path} is damaged.", remedy)
     try:
         card = kind(**json.loads(Path(path).read_text(encoding="utf-8")))
     except OSError as error:
         raise InputError(f"The {what}'s card {path} cannot be read.", remedy) from error
-    except (ValueError, TypeError) as error:
-        raise InputError(f"The {what}'s card {path} is damaged.", remedy) from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise damaged from error
     expected = next(field.default for field in fields(kind) if field.name == "version")
-    if card.version != expected:
+    if isinstance(card.version, int) and card.version != expected:
         raise InputError(f"The {what}'s card {path} is of version {card.version}, this program reads {expected}.", remedy)
+    if not all(_is_of_type(getattr(card, field.name), str(field.type)) for field in fields(kind)):
+        raise damaged
     return card
+
+
+def _is_of_type(value: Any, annotation: str) -> bool:
+    """Tell whether a value from a card is what its field's annotation says: a text, a finite number or a dictionary."""
+    if annotation in ("int", "float"):
+        return isinstance(value, int if annotation == "int" else int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, {"str": str, "dict": dict}.get(annotation.partition("[")[0], object))
 
 
 def save_model(content: dict[str, Any], card: Any, path: Path) -> Path:

@@ -106,7 +106,7 @@ def _explained(error: OSError, out: Path) -> InputError | ResourceError:
         return ResourceError(
             f"The disk of {out} is full; nothing was changed there.", "Free some space or choose another folder, then run again."
         )
-    if isinstance(error, FileExistsError | NotADirectoryError | PermissionError) or error.errno == errno.EROFS:
+    if isinstance(error, FileExistsError | NotADirectoryError | PermissionError) or error.errno in (errno.EROFS, errno.ENAMETOOLONG):
         return InputError(f"The result cannot be written to {out}: {error.strerror}.", "Choose a folder that you may write to.")
     return ResourceError(
         f"The result could not be written to {out}: {error.strerror or type(error).__name__}.", "Check the disk, then run again."

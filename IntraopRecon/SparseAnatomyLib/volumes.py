@@ -72,7 +72,7 @@ def read_image(path: Path) -> SimpleITK.Image:
     Raises:
         InputError: No such file, or it is damaged.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # of a path too long for a file system, Path.is_file raises an OSError
         raise InputError(f"{path} is not there.", "Check the path, or run the step that writes this file again.")
     if path.name.endswith((".nii", ".nii.gz")):
         _check_nifti(path)

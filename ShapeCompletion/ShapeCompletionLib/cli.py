@@ -14,6 +14,7 @@ from typing import Annotated
 import tyro
 
 from ShapeCompletionLib.core.config import CompletionConfig, Device, EvaluationConfig, Method, TrainingConfig
+from ShapeCompletionLib.core.prior_card import EXTENT_RANGE_MM
 from SparseAnatomyLib.commandline import progress_bar, run_command
 from SparseAnatomyLib.errors import InputError
 
@@ -133,8 +134,10 @@ class Train:
 
     def _config(self) -> TrainingConfig:
         """Return the settings."""
-        if not 10.0 <= self.extent <= 1000.0:
-            raise InputError("The extent must lie between 10 and 1000 mm.", "Choose a cube that the structure fits into, such as 128 mm.")
+        low, high = EXTENT_RANGE_MM
+        if not low <= self.extent <= high:
+            remedy = "Choose a cube that the structure fits into, such as 128 mm."
+            raise InputError(f"The extent must lie between {low:g} and {high:g} mm.", remedy)
         if min(self.steps, self.inr_steps) < 1:
             raise InputError("The steps of both networks must be 1 or more.", "Choose some hundreds or thousands of steps.")
         if not 2 <= self.folds <= 20:

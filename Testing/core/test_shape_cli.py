@@ -238,6 +238,18 @@ def test_a_result_never_overwrites_its_segmentation(capsys, tmp_path):
     assert code == 2 and "is a file" in err and path.read_bytes() == before
 
 
+def test_names_too_long_for_any_disk_are_bad_input(capsys, tmp_path):
+    path, long = write_labels(tmp_path / "labels.nrrd", outlined()), "x" * 5000
+    for arguments in (
+        (f"{long}.nrrd", "--out", tmp_path / "out"),
+        (path, "--out", long),
+        (path, "--prior", f"{long}.pt", "--out", tmp_path / "out"),
+    ):
+        code, _, err = run(capsys, "complete", *arguments)
+        assert code == 2 and "Error: " in err and "log file" not in err
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["labels.nrrd"]
+
+
 def test_train_hands_every_flag_on(capsys, monkeypatch, tmp_path):
     seen = []
 

@@ -139,6 +139,60 @@ def test_a_prior_with_parts_missing_is_refused(tmp_path, content, changes):
     refused(put_data(tmp_path, content, data_of(content) | changes), "damaged")
 
 
+def changed_inr(content, name: str, change) -> dict:
+    data = data_of(content)
+    data["inr"][name] = change(data["inr"][name])
+    return data
+
+
+@pytest.mark.parametrize("part", ["weight_0", "weight_1", "bias_0", "bias_1", "head_bias", "prior_log_diagonal"])
+def test_an_implicit_network_with_parts_missing_is_refused(tmp_path, content, part):
+    """Without its middle layer it would still compute something."""
+    data = data_of(content)
+    del data["inr"][part]
+    refused(put_data(tmp_path, content, data), "damaged")
+
+
+@pytest.mark.parametrize("name", ["weight_0", "weight_1", "head_weight", "prior_lower"])
+@pytest.mark.parametrize("change", [lambda w: w[:1], lambda w: w * float("nan"), lambda w: w * float("inf")], ids=["size", "nan", "inf"])
+def test_an_implicit_network_of_other_numbers_is_refused(tmp_path, content, name, change):
+    refused(put_data(tmp_path, content, changed_inr(content, name, change)), "damaged")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_weights_and_calibration_that_are_no_numbers_are_refused(tmp_path, content, value):
+    data = data_of(content)
+    refine = {name: weights.float() * value for name, weights in data["refine"].items()}
+    for changes in ({"refine": refine}, {"temperature": [value, 1.0]}, {"temperature": ["a", 1.0]}, {"usual_evidence": value}):
+        refused(put_data(tmp_path, content, data | changes), "damaged")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("extent_mm", "wide", "damaged"),
+        ("extent_mm", None, "damaged"),
+        ("extent_mm", float("nan"), "damaged"),
+        ("extent_mm", True, "damaged"),
+        ("extent_mm", 0.0, "no anatomy"),
+        ("extent_mm", -5, "no anatomy"),
+        ("extent_mm", 1e9, "no anatomy"),
+        ("title", None, "damaged"),
+        ("name", 7, "damaged"),
+        ("figures", "good", "damaged"),
+        ("version", "1", "damaged"),
+    ],
+)
+def test_a_card_with_values_of_another_kind_is_refused(tmp_path, content, name, value, words):
+    card = json.loads(content[1]) | {name: value}
+    refused(put(tmp_path, content[0], json.dumps(card).encode()), f"card .* {words}")
+
+
+def test_a_path_too_long_for_any_disk_is_no_prior(tmp_path):
+    with pytest.raises(InputError, match="no prior at"):
+        load_prior(tmp_path / f"{'x' * 5000}.pt")
+
+
 class _Code:
     def __reduce__(self):
         return os.mkdir, (os.environ["SHAPE_PRIOR_TEST_FOLDER"],)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -63,7 +64,7 @@ def complete_file(
         Cancelled: From `report`.
     """
     segmentation, out = Path(segmentation), Path(out)
-    if segmentation.resolve() in [(out / name).resolve() for name in FILES.values()]:
+    if os.path.realpath(segmentation) in [os.path.realpath(out / name) for name in FILES.values()]:
         raise InputError(f"The result would overwrite the segmentation {segmentation}.", "Choose another result folder.")
     check_result_folder(out, _NEEDED_BYTES)
     report(0.0, "Reading the segmentation")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +16,13 @@ from SparseAnatomyLib.model_files import load_model, save_model
 
 from .calibration import Temperature
 from .cube import prior_points
-from .inner_loop import head_prior
-from .inr import features
+from .inner_loop import head_prior, initialise_head, solve
+from .inr import depth, features
 from .prior_card import PriorCard, available_priors, priors_folder, read_card
 from .refine import RefineNetwork
 
 FORMAT, VERSION = "SparseAnatomy shape prior", 1
+_LARGEST_NUMBER = 1e6
 _REMEDY = "Copy the prior again, or train it again with this version (shape-completion train)."
 
 
@@ -85,7 +87,7 @@ def load_prior(name_or_path: str | Path) -> Prior:
 def _path_of(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if path.suffix == ".pt":
-        if not path.is_file():
+        if not os.path.isfile(path):  # of a path too long for a file system, Path.is_file raises an OSError
             raise InputError(f"There is no prior at {path}.", "Check the path, or name one that ships.")
         return path
     names = [card.name for card in available_priors()]
@@ -103,9 +105,28 @@ def _from_data(data: Any, card: PriorCard, path: Path) -> Prior:
     try:
         refine = RefineNetwork()
         refine.load_state_dict({name: value.float() for name, value in data["refine"].items()})
-        head_prior(data["inr"])  # fails where a part is missing
-        base, per_voxel = data["temperature"]
-        prior = Prior(card, dict(data["inr"]), refine.eval(), Temperature(base, per_voxel), float(data["usual_evidence"]))
+        inr = {name: value.float() for name, value in data["inr"].items()}
+        _check_inr(inr)
+        base, per_voxel, usual = (float(number) for number in (*data["temperature"], data["usual_evidence"]))
+        _check_numbers([*inr.values(), *refine.state_dict().values(), torch.tensor([base, per_voxel, usual])])
+        prior = Prior(card, inr, refine.eval(), Temperature(base, per_voxel), usual)
     except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"The prior {path} is damaged.", _REMEDY) from error
     return prior
+
+
+def _check_inr(inr: dict[str, Tensor]) -> None:
+    """Fail where a part of the implicit network is missing, or its parts do not fit together."""
+    expected = {f"{part}_{layer}" for part in ("weight", "bias") for layer in range(depth(inr))}
+    if not expected or expected != {name for name in inr if name.startswith(("weight_", "bias_"))}:
+        raise ValueError(f"inr: expected sine layers, each with weights and a bias, got {', '.join(sorted(inr))}.")
+    for name, value in initialise_head(len(inr["head_weight"]), "prior_lower" in inr).items():
+        if inr[name].shape != value.shape:
+            raise ValueError(f"{name}: expected shape {list(value.shape)}, got {list(inr[name].shape)}.")
+    solve(head_prior(inr), features(inr, torch.zeros(1, 3)), torch.zeros(1))
+
+
+def _check_numbers(values: list[Tensor]) -> None:
+    """Fail where a weight is not a number, or so large that computing with it gives none."""
+    if not all(bool((value.abs() < _LARGEST_NUMBER).all()) for value in values):
+        raise ValueError("expected finite weights.")

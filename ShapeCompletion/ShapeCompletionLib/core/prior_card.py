@@ -11,6 +11,7 @@ from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.resources import resource
 
 CARD_VERSION = 1
+EXTENT_RANGE_MM = (10.0, 1000.0)  # of the cube that a prior looks at
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,12 @@ def read_card(path: Path) -> PriorCard:
     Raises:
         InputError: It is missing, damaged or of another version.
     """
-    return model_files.read_card(path, PriorCard, "prior")
+    card = model_files.read_card(path, PriorCard, "prior")
+    low, high = EXTENT_RANGE_MM
+    if not low <= card.extent_mm <= high:
+        message = f"The prior's card {path} says that the prior looks at {card.extent_mm:g} mm, which no anatomy fits."
+        raise InputError(message, "Copy the prior's .pt file together with the .json file of the same name, or train it again.")
+    return card
 
 
 def priors_folder() -> Path:
