@@ -8,9 +8,10 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from .errors import Cancelled, ResourceError, SparseAnatomyError
+from .errors import Cancelled, InputError, ResourceError, SparseAnatomyError
 
 _DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_PATH_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR}
 _ALLOCATION_WORDS = ("not enough memory", "can't allocate memory", "out of memory")  # torch raises RuntimeErrors that say so
 
 _OUR_PACKAGES = ("SparseAnatomyLib", "IntraopReconLib", "ShapeCompletionLib")
@@ -19,8 +20,9 @@ _OUR_PACKAGES = ("SparseAnatomyLib", "IntraopReconLib", "ShapeCompletionLib")
 def explain(error: BaseException, log_file: Path | None = None) -> SparseAnatomyError:
     """Return the error that the user is shown.
 
-    A SparseAnatomyError explains itself; a full memory or disk is a ResourceError; a keyboard interrupt is a Cancelled. Anything else is
-    ours to mend: kind `internal`, with its traceback in a log file that the remedy names, never in the message.
+    A SparseAnatomyError explains itself; a full memory or disk is a ResourceError; a keyboard interrupt is a Cancelled; a path that cannot
+    be used (permissions, a link in a circle, a name too long) is an InputError. Anything else is ours to mend: kind `internal`, with its
+    traceback in a log file that the remedy names, never in the message.
 
     Args:
         error: What was raised.
@@ -38,6 +40,10 @@ def explain(error: BaseException, log_file: Path | None = None) -> SparseAnatomy
             "The computer's memory is not enough for this job.",
             "Close other programs, choose a larger voxel spacing or a smaller region of interest, then run it again.",
         )
+    if isinstance(error, OSError) and error.errno in _PATH_ERRORS and error.filename:
+        return InputError(f"{error.filename} cannot be used: {error.strerror}.", "Check the path and its permissions.")
+    if "embedded null" in str(error) or "Symlink loop" in str(error):  # of Path: a ValueError, a RuntimeError
+        return InputError("A path cannot be used: it holds a null character, or links that lead in a circle.", "Check the paths.")
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith(_OUR_PACKAGES):
         return ResourceError(
             f"The Python package {error.name.partition('.')[0]} is not installed.",

@@ -26,7 +26,7 @@ def check_result_folder(out: Path, needed_bytes: float) -> None:
         InputError: It is a file, or may not be written to.
         ResourceError: The disk has too little room.
     """
-    if os.path.exists(out) and not os.path.isdir(out):  # of a path too long for a file system, Path.exists raises an OSError
+    if os.path.lexists(out) and not os.path.isdir(out):  # a file, or a link that leads nowhere; of a path too long, Path.exists raises
         raise InputError(f"{out} is a file, not a folder.", "Choose another result folder.")
     parent = next(folder for folder in (out.absolute(), *out.absolute().parents) if os.path.exists(folder))
     if not (parent.is_dir() and os.access(parent, os.W_OK)):

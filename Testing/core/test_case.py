@@ -171,7 +171,7 @@ def test_folders_that_are_no_case(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     _refused(tmp_path / "empty", "empty is empty")
     (tmp_path / "file").write_text("")
-    _refused(tmp_path / "file", "file does not exist")
+    _refused(tmp_path / "file", "file is a file")
 
 
 def test_missing_poses_and_empty_images(case_folder: Path):

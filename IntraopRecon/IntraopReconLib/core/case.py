@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,8 +65,10 @@ def load_case(folder: Path, skipped: Collection[str] = ()) -> Case:
         ResourceError: The images do not fit into memory.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"The case folder {folder.name or folder} does not exist.", "Check the name of the folder.")
+    if not os.path.isdir(folder):  # of a path too long for a file system, Path.is_dir raises an OSError
+        is_file = os.path.isfile(folder)
+        remedy = f"It is the folder that holds {XRAYS_FOLDER}/ and {POSES_FILE}." if is_file else "Check the name of the folder."
+        raise InputError(f"The case folder {folder.name or folder} {'is a file' if is_file else 'does not exist'}.", remedy)
     if not any(folder.iterdir()):
         raise InputError(f"The case folder {folder.name or folder} is empty.", f"It needs {XRAYS_FOLDER}/ with X-rays and {POSES_FILE}.")
     poses = read_poses(folder / POSES_FILE)

@@ -75,8 +75,8 @@ def job_folder(out: Path) -> Path:
 
 def _check_out(case: Path, out: Path, config: ReconstructionConfig) -> None:
     """Refuse a result folder that cannot take the result, before anything is computed or made."""
-    xrays = (case / "xrays").resolve()
-    if out.resolve() == xrays or xrays in out.resolve().parents:
+    xrays, target = (Path(os.path.realpath(path)) for path in (case / "xrays", out))  # unlike Path.resolve it bears links in a circle
+    if target == xrays or xrays in target.parents:
         raise InputError(f"The result folder {out} lies among the X-rays of the case.", "Choose a folder outside xrays.")
     check_result_folder(out, voxel_count(config) * _BYTES_PER_VOXEL + _BYTES_BESIDES)
 
@@ -101,7 +101,7 @@ def _fingerprint(case: Case, config: ReconstructionConfig) -> str:
 def _checkpoint_folder(out: Path, fingerprint: str) -> Iterator[Path]:
     """Give the folder for checkpoints of these inputs; it vanishes when the job is done, or when it may be to blame for a failure."""
     job = job_folder(out)
-    is_new = not out.exists()
+    is_new = not os.path.exists(out)  # of a path too long for a file system, Path.exists raises an OSError
     try:
         checkpoint = _prepare(job, fingerprint)
     except OSError as error:
