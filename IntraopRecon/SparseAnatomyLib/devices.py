@@ -22,10 +22,12 @@ from .errors import ResourceError
 DEVICES = ("auto", "cpu", "cuda", *(f"cuda:{number}" for number in range(8)))
 """What can be wanted: `cuda` is the card with the most free memory, `cuda:1` the second one."""
 PROBE_SECONDS = 240.0  # the first time, the kernels are compiled
+CARDS_SECONDS = 20.0  # the driver is asked for names alone
 _DRIVERS = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}
 _INSTALL = "Choose the device auto or cpu, or install warp-lang and a PyTorch that is built for CUDA."
 _CHILD = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {probe} import examine; print('\\n' + json.dumps(examine(sys.argv[2])))"
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
+    " from {module} import {function}; print('\\n' + json.dumps({function}(sys.argv[2])))"
 )
 
 
@@ -97,19 +99,65 @@ def _missing() -> Mapping[str, Any]:
     return {}
 
 
+def cards() -> dict[str, str]:
+    """Return the names of the NVIDIA cards that there are, by the device that each is; nothing where no driver works.
+
+    They are numbered as CUDA, PyTorch and Warp do, which `nvidia-smi` does not. Whether one can be used, `choose_device` says.
+    """
+    if sys.platform not in _DRIVERS:
+        return {}
+    try:
+        done = _child(__name__, card_names.__name__, _DRIVERS[sys.platform], CARDS_SECONDS)
+        names = json.loads(done.stdout.decode(errors="replace").splitlines()[-1])
+    except (subprocess.TimeoutExpired, OSError, IndexError, ValueError):
+        return {}
+    found = {f"cuda:{number}": str(name) for number, name in enumerate(names)}
+    return {device: name for device, name in found.items() if device in DEVICES}
+
+
+def card_names(driver: str) -> list[str]:
+    """Return the names of the cards that a driver counts; to be called in a process of its own, as a driver may hang or crash.
+
+    Args:
+        driver: File of the library with CUDA's driver API.
+    """
+    try:
+        cuda = ctypes.CDLL(driver)
+    except OSError:
+        return []
+    count, card, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(256)
+    if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)):
+        return []
+    names = []
+    for number in range(count.value):
+        if cuda.cuDeviceGet(ctypes.byref(card), number) or cuda.cuDeviceGetName(name, len(name), card):
+            name.value = b"NVIDIA"
+        names.append(name.value.decode(errors="replace"))
+    return names
+
+
+def _child(module: str, function: str, argument: str, seconds: float) -> subprocess.CompletedProcess:
+    """Call a function with a text in a process of its own, whose last line is what it returns, as JSON.
+
+    Raises:
+        subprocess.TimeoutExpired: It took longer than so many seconds, and was ended.
+        OSError: It could not be started.
+    """
+    return subprocess.run(
+        [sys.executable, "-c", _CHILD.format(module=module, function=function), json.dumps(sys.path), argument],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=seconds,
+        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+    )
+
+
 @functools.cache
 def _probed(wanted: str, probe: str) -> Mapping[str, Any]:
     """Return what a probe reports, or what became of it."""
     again = "Choose the device auto or cpu, or update the driver of the card."
-    command = [sys.executable, "-c", _CHILD.format(probe=probe), json.dumps(sys.path), wanted]
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=PROBE_SECONDS,
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-        )
+        done = _child(probe, "examine", wanted, PROBE_SECONDS)
     except subprocess.TimeoutExpired:
         return problem(f"a test of the graphics card did not end within {PROBE_SECONDS:.0f} seconds", again)
     except OSError as error:

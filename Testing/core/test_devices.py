@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -117,6 +119,99 @@ def test_a_python_that_cannot_be_started_is_no_end(card, monkeypatch):
     card(f"return {FOUND}")
     monkeypatch.setattr(sys, "executable", "no-such-python")
     assert "could not be started" in choose("auto").sentence
+
+
+class _Driver:
+    """CUDA's driver API, as far as it is used, by C's own rules for arguments; strict about the order of the calls."""
+
+    def __init__(self, names: list[bytes], init: int = 0, unnamed: int | None = None) -> None:
+        self.names, self.isReady = names, False
+
+        def initialize(flags: int) -> int:
+            assert flags == 0
+            self.isReady = init == 0
+            return init
+
+        def count(into) -> int:
+            assert self.isReady
+            into[0] = len(names)
+            return 0
+
+        def get(into, number: int) -> int:
+            assert self.isReady and 0 <= number < len(names)
+            into[0] = 70 + number  # a handle is no number
+            return 0
+
+        def name(into, size: int, card: int) -> int:
+            assert self.isReady
+            if card - 70 == unnamed:
+                return 999
+            ctypes.memmove(into, names[card - 70][: size - 1] + b"\0", min(size, len(names[card - 70]) + 1))
+            return 0
+
+        whole = ctypes.POINTER(ctypes.c_int)
+        self.cuInit = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint)(initialize)
+        self.cuDeviceGetCount = ctypes.CFUNCTYPE(ctypes.c_int, whole)(count)
+        self.cuDeviceGet = ctypes.CFUNCTYPE(ctypes.c_int, whole, ctypes.c_int)(get)
+        self.cuDeviceGetName = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)(name)
+
+
+@pytest.mark.parametrize(
+    ("driver", "expected"),
+    [
+        (_Driver([b"NVIDIA A1000", b"NVIDIA RTX 4090"]), ["NVIDIA A1000", "NVIDIA RTX 4090"]),
+        (_Driver([]), []),
+        (_Driver([b"NVIDIA A1000"], init=100), []),
+        (_Driver([b"NVIDIA A1000", b"x", b"NVIDIA T4"], unnamed=1), ["NVIDIA A1000", "NVIDIA", "NVIDIA T4"]),
+        (_Driver([b"N" * 400]), ["N" * 255]),
+        (_Driver([b"NVIDIA \xff"]), ["NVIDIA \ufffd"]),
+    ],
+    ids=["two", "none", "no device", "one without a name", "a long name", "no UTF-8"],
+)
+def test_the_driver_names_its_cards(monkeypatch, driver, expected):
+    monkeypatch.setattr(devices.ctypes, "CDLL", lambda name: driver)
+    assert devices.card_names("driver") == expected
+
+
+DRIVER = """
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+int cuInit(unsigned flags) { char *how = getenv("FAKE_DRIVER"); if (how && how[0] == 'c') abort(); if (how) sleep(60); return flags; }
+int cuDeviceGetCount(int *count) { *count = 10; return 0; }
+int cuDeviceGet(int *card, int number) { *card = number; return 0; }
+int cuDeviceGetName(char *name, int size, int card) { strncpy(name, "NVIDIA 0", size); name[7] += card; return 0; }
+"""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """Return a driver in C, whose cards are named NVIDIA 0 to NVIDIA 9."""
+    if sys.platform == "win32" or shutil.which("cc") is None:
+        pytest.skip("needs a C compiler, called cc")
+    folder = tmp_path_factory.mktemp("driver")
+    (folder / "driver.c").write_text(DRIVER)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", folder / "libdriver.so", folder / "driver.c"], check=True)
+    return str(folder / "libdriver.so")
+
+
+def test_cards_are_counted_as_far_as_they_can_be_chosen(library, monkeypatch):
+    monkeypatch.setattr(devices, "_DRIVERS", {sys.platform: library})
+    assert devices.cards() == {f"cuda:{number}": f"NVIDIA {number}" for number in range(8)}
+
+
+@pytest.mark.parametrize("how", ["crash", "hang"])
+def test_a_driver_that_is_broken_has_no_cards_and_does_no_harm(library, monkeypatch, how):
+    monkeypatch.setattr(devices, "_DRIVERS", {sys.platform: library})
+    monkeypatch.setattr(devices, "CARDS_SECONDS", 2.0)
+    monkeypatch.setenv("FAKE_DRIVER", how)
+    assert devices.cards() == {}
+
+
+@pytest.mark.parametrize("drivers", [{}, {sys.platform: "no-such-driver.so"}], ids=["a Mac", "no driver"])
+def test_without_a_driver_there_are_no_cards(monkeypatch, drivers):
+    monkeypatch.setattr(devices, "_DRIVERS", drivers)
+    assert devices.cards() == {}
 
 
 def test_another_word_names_the_choices():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 import time
+from dataclasses import replace
 from importlib import metadata
 
 import pytest
@@ -41,7 +42,9 @@ def workers(monkeypatch):
 def needs(running, workers, monkeypatch):
     """Return a function that says what the worker needs, after which nothing else counts."""
 
-    def need(required=(), optional=(), torch=Requirements.TORCH) -> None:
+    def need(required=(), optional=(), torch=Requirements.TORCH, warp=None) -> None:
+        monkeypatch.setattr(Requirements, "hasNvidiaDriver", lambda: warp is not None)
+        monkeypatch.setattr(Requirements, "WARP", warp or Requirements.WARP)
         monkeypatch.setattr(Requirements, "REQUIRED", tuple(required))
         monkeypatch.setattr(Requirements, "OPTIONAL", tuple(optional))
         monkeypatch.setattr(Requirements, "TORCH", torch)
@@ -254,6 +257,29 @@ def test_what_only_some_things_need_does_not_hold_up_the_rest(running, needs, mo
     assert (target / EXTRA.module).is_dir()
     assert not line.box.isVisible()
     assert reasonWithout(EXTRA.module) == ""
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_package_for_cards_is_useful_and_never_needed(running, needs, monkeypatch, tmp_path, name):
+    wheels, target = set_pip(monkeypatch, tmp_path)
+    make_wheel(wheels, EXTRA.name)
+    needs(warp=replace(Requirements.WARP, module=EXTRA.module, name=EXTRA.name))
+    panel = enter(running, name)
+    line = panel.installLine
+    assert isReady()
+    assert "Ready" in panel.ui.statusLabel.text
+    words = "Missing for some things (computing on the NVIDIA graphics card): sparse-anatomy-extra (about 150 MB)."
+    assert line.label.text == words
+    install(line)
+    wait_for_end()
+    assert (target / EXTRA.module).is_dir()
+    assert not line.box.isVisible()
+
+
+def test_without_a_card_s_driver_its_package_is_not_missing(running, needs, monkeypatch):
+    needs()
+    monkeypatch.setattr(Requirements, "WARP", replace(Requirements.WARP, module=EXTRA.module, name=EXTRA.name))
+    assert not enter(running, "IntraopRecon").installLine.box.isVisible()
 
 
 # PyTorch

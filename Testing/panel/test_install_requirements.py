@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import ctypes
+import os
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from importlib import metadata
@@ -24,10 +28,13 @@ from SparseAnatomyLib.host.Requirements import (
     PINS,
     REQUIRED,
     TORCH,
+    WARP,
     constraintLines,
+    hasNvidiaDriver,
     installArguments,
     installedVersions,
     missing,
+    optional,
 )
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -47,12 +54,13 @@ def test_pins_are_those_of_the_project():
     pinned = installedVersions(lines)
     assert {name: pinned[name] for name in PINS} == PINS
     installable = {canonicalize_name(package.name) for package in (*REQUIRED, *OPTIONAL)}
-    assert installable <= set(PINS)
+    assert installable | {WARP.name} <= set(PINS)
+    assert WARP.name in names(PROJECT["optional-dependencies"]["cuda"])
     assert installable | {"torch", *(canonicalize_name(package.name) for package in BUNDLED)} <= names(PROJECT["dependencies"])
 
 
 def test_pins_are_what_pip_brings_along_and_nothing_else():
-    found, left = set(), [canonicalize_name(package.name) for package in (*REQUIRED, *OPTIONAL)]
+    found, left = set(), [canonicalize_name(package.name) for package in (*REQUIRED, *OPTIONAL, WARP)]
     while left:
         name = left.pop()
         if name in found or name in SLICER_HAS:
@@ -69,7 +77,7 @@ def test_pins_are_what_pip_brings_along_and_nothing_else():
 def test_what_the_worker_imports_is_installed_or_comes_with_slicer():
     """A new dependency of the core would otherwise be missing in every Slicer but the developer's."""
     extras = {name.replace("-", "_") for group in PROJECT["optional-dependencies"].values() for name in names(group)}
-    known = {package.module for package in (TORCH, *BUNDLED, *REQUIRED, *OPTIONAL)} | OF_SLICER | OF_COMMANDS | extras | {"warp"}
+    known = {package.module for package in (TORCH, *BUNDLED, *REQUIRED, *OPTIONAL, WARP)} | OF_SLICER | OF_COMMANDS | extras
     known |= set(sys.stdlib_module_names) | {"SparseAnatomyLib", "IntraopReconLib", "ShapeCompletionLib", "IntraopRecon", "ShapeCompletion"}
     imported = {}
     for path in (path for module in ("IntraopRecon", "ShapeCompletion") for path in (REPOSITORY / module).rglob("*.py")):
@@ -82,6 +90,34 @@ def test_what_the_worker_imports_is_installed_or_comes_with_slicer():
 
 def test_nothing_is_missing_here():
     assert missing((TORCH, *BUNDLED, *REQUIRED, *OPTIONAL)) == []
+
+
+@pytest.mark.parametrize(
+    ("system", "files", "programs", "expected"),
+    [
+        ("linux", {"/proc/driver/nvidia/version"}, set(), True),
+        ("linux", {"/usr/lib/wsl/lib/libcuda.so.1"}, set(), True),
+        ("linux", set(), {"nvidia-smi"}, True),
+        ("linux", set(), set(), False),
+        ("win32", {os.path.join(r"C:\Windows", "System32", "nvcuda.dll")}, set(), True),
+        ("win32", {"/proc/driver/nvidia/version"}, set(), False),
+        ("darwin", {"/proc/driver/nvidia/version"}, {"nvidia-smi"}, False),
+    ],
+)
+def test_the_package_for_cards_counts_where_there_is_their_driver(monkeypatch, system, files, programs, expected):
+    monkeypatch.delenv("SYSTEMROOT", raising=False)
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(os.path, "exists", lambda path: path in files)
+    monkeypatch.setattr(shutil, "which", lambda name: name if name in programs else None)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("nothing is started to find out"))
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_: pytest.fail("nothing is loaded to find out"))
+    hasNvidiaDriver.cache_clear()
+    try:
+        assert hasNvidiaDriver() is expected
+        assert optional() == ((*OPTIONAL, WARP) if expected else OPTIONAL)
+        assert WARP not in REQUIRED
+    finally:
+        hasNvidiaDriver.cache_clear()
 
 
 NAMES = st.from_regex(r"[a-z][a-z0-9]{0,8}(-[a-z0-9]{1,4})?", fullmatch=True) | st.sampled_from(sorted(PINS))

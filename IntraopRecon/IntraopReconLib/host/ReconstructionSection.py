@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from SparseAnatomyLib.host.Environment import environmentSentence, isReady
 from SparseAnatomyLib.host.Translate import tr as _
 from SparseAnatomyLib.host.Usable import Usable
 
+from .DeviceBox import DeviceBox
 from .Panel import Panel
 from .ResultNodes import ResultNodes
 from .TimeLeft import TimeLeft
@@ -28,7 +30,7 @@ class ReconstructionSection:
         """Connect the widgets and the logic."""
         self._panel, self.ui, self._usable = panel, panel.ui, Usable()
         self._timeLeft, self._isShowing, self._drawing = TimeLeft(), False, False
-        self._askedDevice = ""
+        self._device = DeviceBox(panel)
         recon, ui = panel.recon, self.ui
         recon.progressed.connect(self._onProgress)
         recon.warned.connect(panel.warn)
@@ -39,7 +41,6 @@ class ReconstructionSection:
         ui.drawRegionButton.connect("clicked(bool)", self._onDrawRegion)
         ui.qualityComboBox.connect("currentTextChanged(QString)", lambda text: self._keep(quality=text))
         ui.methodComboBox.connect("currentTextChanged(QString)", lambda text: self._keep(method=text))
-        ui.deviceComboBox.connect("currentTextChanged(QString)", self._onDevice)
         ui.reconstructButton.connect("clicked(bool)", self._onReconstructOrCancel)
 
     def show(self) -> None:
@@ -49,11 +50,10 @@ class ReconstructionSection:
         try:
             self.ui.qualityComboBox.setCurrentText(settings.quality)
             self.ui.methodComboBox.setCurrentText(settings.method)
-            self.ui.deviceComboBox.setCurrentText(settings.device)
             self.ui.regionSelector.setCurrentNode(self._panel.parameters.regionNode)
         finally:
             self._isShowing = False
-        self._askDevice()
+        self._device.show()
 
     def update(self) -> None:
         """Let the user do what can be done now."""
@@ -85,7 +85,7 @@ class ReconstructionSection:
         if not self._isShowing:
             self._panel.keep(**changes)
 
-    # Region and device
+    # Region
 
     def _onRegion(self, node: Any) -> None:
         """Take another region, and show that one alone."""
@@ -125,27 +125,6 @@ class ReconstructionSection:
         self._drawing = False
         self._panel.fail(error)
 
-    def _onDevice(self, text: str) -> None:
-        self._keep(device=text)
-        self._askDevice()
-
-    def _askDevice(self) -> None:
-        """Let the worker say where it would compute, and why; not again for the same question."""
-        wanted = self._panel.parameters.settings.device
-        if wanted == self._askedDevice or not isReady():
-            return
-        self._askedDevice = wanted
-        self.ui.deviceLabel.text = ""
-
-        def take(sentence: Any) -> None:
-            if wanted == self._askedDevice:
-                self.ui.deviceLabel.text = str(sentence)
-
-        try:
-            self._panel.errands.device(wanted, take, take)
-        except SparseAnatomyError as error:
-            take(error)
-
     # Running
 
     def _onReconstructOrCancel(self, _checked: bool = False) -> None:
@@ -156,7 +135,8 @@ class ReconstructionSection:
             return
         parameters = panel.parameters
         try:
-            recon.start(Path(parameters.settings.caseFolder), parameters.resultFolder, parameters.config(), parameters.skipped)
+            config = replace(parameters.config(), device=self._device.device)
+            recon.start(Path(parameters.settings.caseFolder), parameters.resultFolder, config, parameters.skipped)
         except SparseAnatomyError as error:
             panel.fail(error)
             return

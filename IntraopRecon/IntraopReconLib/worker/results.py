@@ -1,4 +1,4 @@
-"""What the worker does around a reconstruction: device and region before it, files for the scene, pictures, exports after it."""
+"""What the worker does around a reconstruction: devices and region before it, files for the scene, pictures, exports after it."""
 
 from __future__ import annotations
 
@@ -24,6 +24,13 @@ def device(job: Job) -> dict[str, Path]:
         raise InputError(f"There is no device {wanted}.", f"Choose one of {', '.join(DEVICES)}.")
     chosen = choose_device(wanted, lambda message: job.report(0.0, message))
     return {"device": _write_json(out, {"device": chosen.device, "sentence": chosen.sentence})}
+
+
+def cards(job: Job) -> dict[str, Path]:
+    """Write the names of the NVIDIA cards that there are, by device, into the file `out`; nothing is tried."""
+    from SparseAnatomyLib.devices import cards as names_by_device
+
+    return {"cards": _write_json(Path(job.text("out")), names_by_device())}
 
 
 def region(job: Job) -> dict[str, Path]:
@@ -137,4 +144,4 @@ def _write_json(path: Path, values: dict[str, Any]) -> Path:
     return path
 
 
-RESULTS = {"device": device, "region": region, "prepare": prepare, "bone": bone, "compare": compare, "export": export}
+RESULTS = {"device": device, "cards": cards, "region": region, "prepare": prepare, "bone": bone, "compare": compare, "export": export}

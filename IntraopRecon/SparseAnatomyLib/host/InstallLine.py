@@ -145,7 +145,7 @@ class InstallLine:
 
 
 def _lacking() -> list[Package]:
-    return [*missingPackages(), *missing(Requirements.OPTIONAL)]
+    return [*missingPackages(), *missing(Requirements.optional())]
 
 
 def _installable(packages: Iterable[Package]) -> list[Package]:
@@ -182,8 +182,8 @@ def _torchText() -> str:
 
 def _statement(packages: list[Package]) -> str:
     """Return what is missing, and what it takes where a click does not do."""
-    needed = [package for package in packages if package not in (*Requirements.BUNDLED, *Requirements.OPTIONAL, Requirements.TORCH)]
-    useful = [package for package in packages if package in Requirements.OPTIONAL]
+    useful = [package for package in packages if package in Requirements.optional()]
+    needed = [package for package in packages if package not in (*Requirements.BUNDLED, *useful, Requirements.TORCH)]
     texts = [*([_torchText()] if Requirements.TORCH in packages else []), *([_listed(needed)] if needed else [])]
     sentences = [_("Python packages are missing: {names}.").format(names="; ".join(texts))] if texts else []
     if useful:

@@ -170,7 +170,7 @@ def _plan(packages: Sequence[Package]) -> Plan:
     listed = yield listArguments()
     installed = installedVersions(listed)
     with _file(constraintLines(installed)) as constraints, _file(constraintLines(installed, withInstallTools=False)) as forTorch:
-        torch, optional = Requirements.TORCH, Requirements.OPTIONAL
+        torch, optional = Requirements.TORCH, (*Requirements.OPTIONAL, Requirements.WARP)
         needed = [package for package in packages if package not in (torch, *optional)]
         if needed:
             yield installArguments(needed, constraints)

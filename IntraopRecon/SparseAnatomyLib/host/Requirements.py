@@ -6,8 +6,12 @@ The versions are those of constraints.txt, which does not come along with the in
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import os
 import re
+import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +49,7 @@ OPTIONAL = (
     Package("gdcm", "python-gdcm", 34, _("compressed X-rays")),
     Package("jpeg_ls", "pyjpegls", 3, _("compressed X-rays")),
 )
+WARP = Package("warp", "warp-lang", 150, _("computing on the NVIDIA graphics card"))  # optional too, but see `optional`
 PINS = {
     "contourpy": "1.3.3",
     "cycler": "0.12.1",
@@ -65,6 +70,7 @@ PINS = {
     "scikit-image": "0.26.0",
     "tifffile": "2026.3.3",
     "tzdata": "2026.6",
+    "warp-lang": "1.19.0",
 }
 _WITHOUT_METADATA = ("vtk",)  # Slicer builds it in a way that pip does not see: a wheel beside it would break Slicer
 _INSTALL_TOOLS = frozenset({"pip", "setuptools", "wheel"})
@@ -78,6 +84,26 @@ def missing(packages: Iterable[Package]) -> list[Package]:
     wanted = [package for package in packages if package.module not in _found]
     _found.update(package.module for package in wanted if importlib.util.find_spec(package.module) is not None)
     return [package for package in wanted if package.module not in _found]
+
+
+def optional() -> tuple[Package, ...]:
+    """Return the packages without which some things cannot be done here: that for NVIDIA cards counts only where there is their driver."""
+    return (*OPTIONAL, WARP) if hasNvidiaDriver() else OPTIONAL
+
+
+@functools.cache
+def hasNvidiaDriver() -> bool:
+    """Return whether NVIDIA's driver seems to be installed. Its files are looked for; nothing of it is started or loaded."""
+    if sys.platform == "darwin":
+        return False
+    return any(os.path.exists(path) for path in _driverFiles()) or shutil.which("nvidia-smi") is not None
+
+
+def _driverFiles() -> list[str]:
+    if sys.platform == "win32":
+        return [os.path.join(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "nvcuda.dll")]
+    folders = ("", "64", "/x86_64-linux-gnu", "/aarch64-linux-gnu", "/wsl/lib")
+    return ["/proc/driver/nvidia/version", *(f"/usr/lib{folder}/libcuda.so.1" for folder in folders)]
 
 
 def listArguments() -> list[str]:
