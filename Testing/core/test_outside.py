@@ -11,7 +11,7 @@ from phantom_scene import BEYOND, PHANTOM, REGION
 
 from IntraopReconLib.core.acquisition import prepare
 from IntraopReconLib.core.config import SartSettings
-from IntraopReconLib.core.outside import enlarged, without_outside
+from IntraopReconLib.core.outside import enlarged, with_room, without_outside
 from IntraopReconLib.core.voxels.sart import SartState, run_sart
 
 
@@ -74,6 +74,20 @@ def test_progress_is_told_as_a_share(views):
     without_outside(prepare(views[0], REGION, 0), 0, shares.append)
     assert shares == sorted(shares)
     assert 0 < shares[0] <= shares[-1] == 1
+
+
+@pytest.mark.parametrize("extent_mm", [(3.0, 3.0, 3.0), (20.0, 30.0, 25.0), (61.0, 40.0, 77.0), (150.0, 160.0, 170.0)])
+@pytest.mark.parametrize("spacing_mm", [0.1, 0.5, 1.5, 4.0])
+def test_a_region_with_room_has_the_regions_voxels_and_not_many_more(views, extent_mm, spacing_mm):
+    region = prepare(views[0], replace(REGION, extent_mm=extent_mm), 0)
+    wider, kept = with_room(region, spacing_mm)
+    inner, outer = region.grid(spacing_mm), wider.grid(spacing_mm)
+    first = [side.start for side in kept[::-1]]
+    assert tuple(side.stop - side.start for side in kept) == inner.shape_kji
+    assert np.prod(outer.size_ijk, dtype=float) <= max(128**3, 4 * np.prod(inner.size_ijk, dtype=float))
+    np.testing.assert_allclose(outer.origin_lps_mm + np.array(first) * spacing_mm, inner.origin_lps_mm, atol=1e-9)
+    if spacing_mm > 1:
+        assert min(first) * spacing_mm >= 15
 
 
 @pytest.mark.parametrize(("rows", "columns", "factor"), [(8, 6, 1), (8, 6, 2), (9, 7, 2), (11, 14, 4), (5, 3, 8)])

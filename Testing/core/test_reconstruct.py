@@ -8,11 +8,14 @@ import numpy as np
 import phantom_scene
 import pytest
 from phantom_scene import BEYOND, PHANTOM, REGION
+from scipy.spatial.transform import Rotation
 
+from IntraopReconLib.core import outside
 from IntraopReconLib.core import reconstruct as module
 from IntraopReconLib.core.config import EFFORTS, Effort
 from IntraopReconLib.core.reconstruct import reconstruct
-from SparseAnatomyLib.errors import Cancelled, InputError
+from SparseAnatomyLib.errors import Cancelled, InputError, ResourceError
+from SparseAnatomyLib.volumes import resampled
 
 SMALL = Effort(coarse_cycles=(2, 3), voxel_cycles=3, gaussians=400, splat_steps=10, fits=1, polish_cycles=2)
 FAIR = Effort(coarse_cycles=(3, 5), voxel_cycles=4, gaussians=1500, splat_steps=60, fits=1, polish_cycles=1)
@@ -188,10 +191,44 @@ def test_without_a_region_the_views_say_where(views):
 def test_anatomy_beyond_the_region_is_taken_away(monkeypatch):
     views = phantom_scene.measured(phantom_scene.poses(), (*PHANTOM, BEYOND))
     cleaned = reconstruct(views, _config(method="voxel", quality="standard"))
-    monkeypatch.setattr(module, "without_outside", lambda acquisition, *rest: (acquisition, 0.0))
+    monkeypatch.setattr(outside, "without_outside", lambda acquisition, *rest: (acquisition, 0.0))
     left = reconstruct(views, _config(method="voxel", quality="standard"))
     assert _psnr_db(cleaned, (*PHANTOM, BEYOND)) > _psnr_db(left, (*PHANTOM, BEYOND)) + 2
     assert np.mean([fit.psnr_db for fit in cleaned.fits]) > np.mean([fit.psnr_db for fit in left.fits])
+
+
+@pytest.mark.parametrize("degrees", [0, 35])
+@pytest.mark.parametrize("method", ["voxel", "splat"])
+def test_a_region_within_the_anatomy_is_as_good_as_that_part_of_the_whole(views, method, degrees):
+    tilt = Rotation.from_euler("z", degrees, degrees=True).as_matrix()
+    center = np.array(phantom_scene.CENTER_LPS_MM) + (-4.0, 2.0, 2.0)
+    region = replace(REGION, center_lps_mm=tuple(center.tolist()), extent_mm=(30.0, 27.0, 24.0), direction=tuple(map(tuple, tilt.tolist())))
+    part = reconstruct(views, _config(method=method, quality="standard", spacing_mm=3.0, region=region))
+    whole = reconstruct(views, _config(method=method, quality="standard", spacing_mm=3.0))
+    assert part.grid.size_ijk == (10, 9, 8)
+    assert part.coverage.shape == part.attenuation_per_mm.shape == part.grid.shape_kji
+    np.testing.assert_allclose(part.grid.center_lps_mm, center)
+    expected = phantom_scene.truth(part.grid)
+    of_whole = resampled(whole.attenuation_per_mm, whole.grid, part.grid, 0.0)
+    assert phantom_scene.psnr_3d_db(part.attenuation_per_mm, expected) > phantom_scene.psnr_3d_db(of_whole, expected) - 2
+    assert any("beyond the region" in warning for warning in part.warnings)
+
+
+def test_more_voxels_than_memory_are_refused_where_the_views_say_the_region(views):
+    wide = []
+    for view in views:
+        old = view.geometry
+        steps = {name: 8 * getattr(old, name) for name in ("column_step_lps_mm", "row_step_lps_mm")}
+        middle = old.pixel_lps_mm((np.array(old.size_px) - 1) / 2)
+        origin = middle + 8 * (old.detector_origin_lps_mm - middle)
+        wide.append(replace(view, geometry=replace(old, detector_origin_lps_mm=origin, **steps)))
+    with pytest.raises(ResourceError, match="voxels"):
+        reconstruct(wide, _config(method="voxel", region=None, spacing_mm=0.5))
+
+
+def test_settings_that_will_not_do_are_named(views):
+    with pytest.raises(InputError, match="quality"):
+        reconstruct(views, _config(quality="fast"))
 
 
 @pytest.mark.parametrize("method", ["voxel", "auto", "splat"])

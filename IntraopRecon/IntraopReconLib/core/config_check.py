@@ -61,8 +61,21 @@ def check_config(config: ReconstructionConfig) -> None:
             raise InputError(f"The setting {name} must be a whole number, {least} or more.", _REMEDY)
     if config.region is not None:
         _check_region(config.region)
-    if voxel_count(config) > MOST_VOXELS:
-        message = f"A spacing of {config.spacing_mm:g} mm makes {voxel_count(config):.1e} voxels, more than the memory holds."
+    check_voxel_count(voxel_count(config), config.spacing_mm)
+
+
+def check_voxel_count(count: float, spacing_mm: float) -> None:
+    """Refuse a volume that is too large.
+
+    Args:
+        count: Number of voxels.
+        spacing_mm: Their pitch, for the message.
+
+    Raises:
+        ResourceError: It has more voxels than any memory will hold.
+    """
+    if count > MOST_VOXELS:
+        message = f"A spacing of {spacing_mm:g} mm makes {count:.1e} voxels, more than the memory holds."
         raise ResourceError(message, "Choose a larger spacing or a smaller region of interest.")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import zoom
 
 from .acquisition import Acquisition
-from .config import SartSettings
+from .config import ReconstructionConfig, SartSettings
 from .voxels.projection import ViewOnGrid, project_volume
 from .voxels.sart import SartState, run_sart
 
@@ -17,6 +17,34 @@ MARGIN = 2.0  # edge of the box that is looked at, over that of the region
 VOXELS_ALONG = 56
 CYCLES = 5
 LEAST_SHARE = 0.02  # of all attenuation: less is not worth a correction, which has errors of its own
+WORTH_A_WARNING = 0.25  # of all attenuation
+ROOM_MM = 15.0  # on each side of a region that is a part of the anatomy
+LEAST_WIDTH_MM = 90.0  # of such a region with its room, as far as
+MOST_VOXELS_WITH_ROOM, MOST_TIMES_THE_VOXELS = 128**3, 4  # of the region's own allow it
+
+
+def region_alone(
+    acquisition: Acquisition, config: ReconstructionConfig, after_cycle: Callable[[float], None]
+) -> tuple[Acquisition, tuple[slice, slice, slice], list[str]]:
+    """Leave in the images what the region attenuates, and room around one that the user has laid into the anatomy.
+
+    Args:
+        acquisition: All views, in the frame of the region.
+        config: The settings.
+        after_cycle: Told the share of this work that is done.
+
+    Returns:
+        The acquisition to reconstruct; which voxels [k, j, i] of its grid are those of the region's; and sentences for the user.
+    """
+    alone, share = without_outside(acquisition, config.seed, after_cycle)
+    kept = (slice(None),) * 3
+    if share <= WORTH_A_WARNING:
+        return alone, kept, []
+    if config.region is not None:
+        wider, kept = with_room(acquisition, config.spacing_mm)
+        alone, _ = without_outside(wider, config.seed, after_cycle)
+    warning = f"{min(share, 1):.0%} of what the X-rays show lies beyond the region of interest; a larger region is more accurate."
+    return alone, kept, [warning]
 
 
 def without_outside(acquisition: Acquisition, seed: int, after_cycle: Callable[[float], None]) -> tuple[Acquisition, float]:
@@ -45,6 +73,26 @@ def without_outside(acquisition: Acquisition, seed: int, after_cycle: Callable[[
     shape = acquisition.attenuation.shape
     outside = np.stack([enlarged(image, factor, shape[1:]) for image in projections])
     return replace(acquisition, attenuation=acquisition.attenuation - outside * acquisition.weights), share
+
+
+def with_room(acquisition: Acquisition, spacing_mm: float) -> tuple[Acquisition, tuple[slice, slice, slice]]:
+    """Widen a region that is a part of the anatomy.
+
+    What the coarse look beyond a region misses ends up in its outermost voxels, which are best not those of the result.
+
+    Args:
+        acquisition: Of the region.
+        spacing_mm: Voxel pitch of the result.
+
+    Returns:
+        The acquisition of the wider region, and which of its grid's voxels [k, j, i] are those of the region's.
+    """
+    inner = np.array(acquisition.grid(spacing_mm).size_ijk)
+    room = np.maximum(np.ceil(ROOM_MM / spacing_mm), np.ceil((LEAST_WIDTH_MM / spacing_mm - inner) / 2)).astype(int)
+    while np.prod(inner + 2 * room) > max(MOST_VOXELS_WITH_ROOM, MOST_TIMES_THE_VOXELS * np.prod(inner)):
+        room //= 2
+    i, j, k = (slice(int(side), int(side + size)) for side, size in zip(room, inner, strict=True))
+    return replace(acquisition, extent_mm=(inner + 2 * room) * spacing_mm), (k, j, i)
 
 
 def _share_inside(grid, extent_mm: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,9 +19,10 @@ from SparseAnatomyLib.metrics import psnr_db, ssim
 from .acquisition import Acquisition, prepare
 from .checkpoint import Checkpoint
 from .config import EFFORTS, Effort, FitSettings, IxgsSettings, ReconstructionConfig, SartSettings
+from .config_check import check_config, check_voxel_count
 from .coverage import coverage, default_region
 from .device import choose_device
-from .outside import enlarged, without_outside
+from .outside import enlarged, region_alone
 from .pose_refinement import is_asked, with_refined_poses
 from .reconstruction import CurvePoint, Reconstruction, RefinedPose, Report, ViewFit, silent
 from .splatting.fit import FitState, projection_rmse
@@ -38,7 +40,6 @@ from .xrays.radiograph import MeasuredView
 POOR_BELOW_VIEWS = 10
 POOR_BELOW_COVERAGE = 0.35
 POOR_ABOVE_RESIDUAL = 0.35  # of the spread of the withheld images
-WORTH_A_WARNING = 0.25  # of all attenuation lies beyond the region
 IXGS_GAUSSIANS = 50_000
 CHECKPOINT_SECONDS = 2.0
 POSES_SHARE = 0.3  # of the whole work is their refinement, where it is asked for
@@ -70,9 +71,10 @@ def reconstruct(
 
     Raises:
         InputError: Views or region will not do; the message says which and why.
-        ResourceError: The device is not to be had.
+        ResourceError: The device is not to be had, or there are more voxels than any memory will hold.
         Cancelled: From `report`.
     """
+    check_config(config)
     run = _Run(views, config, report, Checkpoint(checkpoint))
     if config.method == "ixgs":
         return run.finish(run.ixgs(), "ixgs")
@@ -122,12 +124,11 @@ class _Run:
             self.warnings += found
             self.begun = POSES_SHARE
         finest = measured.binned(measured.binning_for(config.spacing_mm))
+        self.result_grid = finest.lps_grid(config.spacing_mm)
+        check_voxel_count(math.prod(self.result_grid.size_ijk), config.spacing_mm)
         with self.stage("outside"):
-            self.acquisition, share = without_outside(finest, config.seed, lambda f: self.report(0.03 * f, "Looking beyond the region"))
-        if share > WORTH_A_WARNING:
-            self.warnings.append(
-                f"{share:.0%} of what the X-rays show lies beyond the region of interest; a larger region is more accurate."
-            )
+            self.acquisition, self.kept, found = region_alone(finest, config, lambda f: self.report(0.03 * f, "Looking beyond the region"))
+        self.warnings += found
         self.grid = self.acquisition.grid(config.spacing_mm)
 
     def report(self, fraction: float, message: str, preview: tuple[np.ndarray, VoxelGrid] | None = None) -> None:
@@ -330,14 +331,14 @@ class _Run:
         self.report(0.92, "Checking the volume against the X-rays")
         self.candidates.setdefault(method, self.curve[-1].withheld_rmse)
         with self.stage("coverage"):
-            covered = coverage(self.acquisition, self.grid)
+            covered = np.ascontiguousarray(coverage(self.acquisition, self.grid)[self.kept])
         with self.stage("reprojection"):
             reprojections, fits = self.reproject(volume)
         grade = self.grade(covered, fits)
         self.report(1.0, "Done")
         return Reconstruction(
-            grid=self.lps(self.grid),
-            attenuation_per_mm=volume,
+            grid=self.result_grid,
+            attenuation_per_mm=np.ascontiguousarray(volume[self.kept]),
             coverage=covered,
             method=method,
             reprojections=reprojections,
