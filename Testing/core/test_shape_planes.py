@@ -105,6 +105,13 @@ def test_neighbors_that_show_different_sections_are_two_planes():
     assert set(find_planes(draw(random_blob(3), expected))) == expected
 
 
+@pytest.mark.parametrize("together", [2, 3])
+def test_neighbors_outlined_together_everywhere_are_planes_of_their_own(together):
+    """No brush paints sections that differ to both sides: each was outlined, and each must stand in the result."""
+    expected = {Plane(0, start + n) for start in (7, 16, 25) for n in range(together)}
+    assert set(find_planes(draw(random_blob(3), expected))) == expected
+
+
 def test_slips_of_the_brush_are_no_planes():
     labels = outlined()
     labels[12, 20, 20] = labels[13, 5, 5] = labels[20, 30, 10:12] = True

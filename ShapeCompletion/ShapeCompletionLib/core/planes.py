@@ -58,7 +58,8 @@ def find_planes(labels: np.ndarray, spacing_kji_mm: np.ndarray | None = None) ->
 
     A voxel votes for the axis along which it is thin (up to `THICKEST_BRUSH`) while it is at least twice as wide along the two others.
     Planes are taken by their votes, then by what is still unexplained; those that explain nothing of their own are dropped again.
-    Neighboring planes that show the same, or that are as thick everywhere, are one plane painted by a thick brush: the middle one counts.
+    Neighboring planes that show the same, or that taper to both sides everywhere, are one plane painted by a thick brush: the middle one
+    counts.
 
     Args:
         labels: True inside the structure, bool [k, j, i].
@@ -191,11 +192,16 @@ def _without_thickness(labels: np.ndarray, planes: list[Plane]) -> list[Plane]:
     for axis, runs in _runs_by_axis(planes).items():
         sections = np.moveaxis(labels, axis, 0)
         thickness = {len(run) for run in runs}
-        brushed = len(runs) > 1 and len(thickness) == 1 and 1 < min(thickness) <= THICKEST_BRUSH
+        brushed = len(runs) > 1 and thickness == {THICKEST_BRUSH} and all(_tapers(sections[run]) for run in runs)
         for run in runs:
             groups = [run] if brushed else _same_sections(sections, run)
             kept += [Plane(axis, group[(len(group) - 1) // 2]) for group in groups]
     return kept
+
+
+def _tapers(sections: np.ndarray) -> bool:
+    """Tell whether the middle one of sections [n, ., .] covers the others, as where a round brush has been drawn along it."""
+    return not (sections & ~sections[len(sections) // 2]).any()
 
 
 def _same_sections(sections: np.ndarray, run: list[int]) -> list[list[int]]:
