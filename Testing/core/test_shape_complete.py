@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from shape_toys import EXTENT_MM, TURNED, Toy, moved, moved_grid, toy_prior
+from scipy import ndimage
+from shape_toys import EXTENT_MM, TURNED, Toy, ball_slices, moved, moved_grid, toy_prior
 
 from ShapeCompletionLib.core.complete import complete
 from ShapeCompletionLib.core.config import CompletionConfig
@@ -72,6 +73,60 @@ def test_the_slices_stand_in_the_result():
             ijk = np.rint(transform_points(np.linalg.inv(context.grid.lps_from_ijk), one.points_lps_mm())).astype(int)
             within = ((ijk >= 0) & (ijk < context.grid.size_ijk)).all(-1)
             np.testing.assert_array_equal(done.shape[tuple(ijk[within].T[::-1])], one.mask[within])
+
+
+def test_a_shape_that_reaches_farther_than_the_grid_is_whole(monkeypatch):
+    """Of two slices in its middle, a prior knows how the rest goes on; the grid around the slices does not."""
+    context = Toy().context("axial")
+    middle = [one for one in context.slices if one.mask.sum() > 200][:2]
+    flat = Context(tuple(middle), VoxelGrid.box(middle[0].origin_lps_mm * [0, 0, 1] + [0, 0, 4], [63, 63, 13], 1.0))
+    done = complete(flat, swollen(), CompletionConfig("inr"))
+    assert done.grid.size_ijk[2] > 13 and done.probability.shape == done.grid.shape_kji
+    assert not any(done.shape.take(end, axis).any() for axis in range(3) for end in (0, -1))
+    assert not any("cut off" in warning for warning in done.warnings)
+    for one in middle:
+        ijk = np.rint(transform_points(np.linalg.inv(done.grid.lps_from_ijk), one.points_lps_mm())).astype(int)
+        within = ((ijk >= 0) & (ijk < done.grid.size_ijk)).all(-1)
+        np.testing.assert_array_equal(done.shape[tuple(ijk[within].T[::-1])], one.mask[within])
+    monkeypatch.setattr("ShapeCompletionLib.core.complete.MAX_VOXELS", 1000)
+    cut = complete(flat, swollen(), CompletionConfig("inr"))
+    assert cut.grid is flat.grid and any("cut off" in warning for warning in cut.warnings)
+
+
+def test_where_the_grid_grows_a_plane_stays_empty_beyond_what_slices_were_cut_to():
+    slices = tuple(Slice(np.pad(np.ones((4, 4), bool), 2), [-3.5, -3.5, height], [1, 0, 0], [0, 1, 0]) for height in (-2.0, 2.0))
+    grid = VoxelGrid.box(np.array([0.0, 0.0, 0.0]), [8, 8, 9], 1.0)
+    done = complete(Context(slices, grid), swollen(), CompletionConfig("inr"))
+    assert done.grid is not grid
+    heights = done.grid.points_lps_mm()[..., 2]
+    for one in slices:
+        assert done.shape[np.abs(heights - one.origin_lps_mm[2]) < 0.1].sum() == one.mask.sum()
+
+
+def test_specks_are_in_neither_the_shape_nor_the_surface_and_small_outlines_are_in_both():
+    prior = toy_prior()
+    with torch.no_grad():
+        prior.refine.exit.weight.normal_(0, 2.0, generator=torch.Generator().manual_seed(0))
+    context = Toy().context("axial")
+    rough = complete(context, prior, CompletionConfig("inr"))
+    pieces, _ = ndimage.label(rough.shape, np.ones((3, 3, 3)))
+    sizes = np.bincount(pieces.ravel())[1:]
+    assert sizes.min() >= 0.01 * sizes.sum()
+    island = [replace(one, mask=one.mask.copy()) for one in context.slices]
+    for one in island[1:2]:
+        one.mask[2:5, 2:5] = True
+    done = complete(Context(tuple(island), context.grid))
+    ijk = np.rint(transform_points(np.linalg.inv(done.grid.lps_from_ijk), island[1].points_lps_mm()[3, 3])).astype(int)
+    assert done.shape[tuple(ijk[::-1])]
+    assert np.linalg.norm(done.mesh.points_lps_mm - island[1].points_lps_mm()[3, 3], axis=1).min() < 3
+
+
+def test_the_agreement_of_a_small_structure_is_that_of_its_result():
+    """In the prior's cube it would be a few voxels, of which half lie on the border."""
+    slices = ball_slices(1.5, 1.0, pixel_mm=0.125)
+    done = complete(Context(slices, VoxelGrid.box(np.zeros(3), 8.0, 0.125)), swollen(), CompletionConfig("inr"))
+    plain = complete(Context(slices, done.grid))
+    assert done.agreement == pytest.approx(dice(done.shape, plain.shape), abs=1e-6)
 
 
 def test_the_same_slices_give_the_same_shape():

@@ -11,7 +11,8 @@ from shape_toys import EXTENT_MM, TURNED, Toy, moved, moved_grid
 from ShapeCompletionLib.core.calibration import INTERPOLATION, Temperature
 from ShapeCompletionLib.core.cube import cube_view
 from ShapeCompletionLib.core.refine import CUBE, FIELD_LIMIT, LOGITS_PER_VOXEL
-from ShapeCompletionLib.core.surface import confidence_at, evaluate
+from ShapeCompletionLib.core.sampling import Slice
+from ShapeCompletionLib.core.surface import beyond_images, confidence_at, contradictions, evaluate, reaches_border, whole_grid
 from SparseAnatomyLib.frames import transform_points
 from SparseAnatomyLib.grid import VoxelGrid
 
@@ -103,6 +104,63 @@ def test_the_slices_stay_as_they_were_outlined(layout, size, smoothness, turned)
     logits, distance = evaluate(cube_view(slices, CUBE_MM), correction(size, smoothness) if size else None, grid)
     probability = Temperature(1.2, 0.3).probability(logits, distance)
     np.testing.assert_array_equal(probability.ravel()[found] > 0.5, inside)
+
+
+@pytest.mark.parametrize("size", [4.0, 20.0])
+def test_two_neighbors_closer_than_the_cubes_voxels_stay_as_they_were_outlined(size):
+    """Beyond them the interpolation ends within a millimeter, which voxels of the cube cannot show."""
+    slices = Toy().slices("axial", 1.0)
+    slices = slices[len(slices) // 2 : len(slices) // 2 + 2]
+    grid = VoxelGrid.box(np.zeros(3), EXTENT_MM - 1, 1.0)
+    found, inside = pixels_on(grid, slices)
+    assert len(found) > 1000
+    for edge_mm in (CUBE_MM, 3 * CUBE_MM):
+        logits, _ = evaluate(cube_view(slices, edge_mm), correction(size, 3.0) - size, grid)
+        np.testing.assert_array_equal(logits.ravel()[found] > 0, inside)
+
+
+def test_what_contradicts_an_outline_is_found_in_slices_along_any_axis():
+    slices = [*Toy().slices("axial", 8.0), *Toy().slices("sagittal", 8.0), *Toy().slices("oblique", normal_lps=(1.0, 2.0, 2.0))]
+    grid = VoxelGrid.box(np.zeros(3), EXTENT_MM - 1, 1.0)
+    logits = Toy().on(grid).astype(np.float32)
+    assert not np.concatenate(contradictions(slices, logits, grid)).size
+    wrong = [
+        np.ravel_multi_index(
+            tuple(np.rint((one.origin_lps_mm + 31 * one.column_step_lps_mm + 30 * one.row_step_lps_mm + 31)[::-1]).astype(int)),
+            grid.shape_kji,
+        )
+        for one in (slices[2], slices[-12])
+    ]
+    logits.ravel()[wrong] *= -1
+    assert set(wrong) <= set(np.concatenate(contradictions(slices, logits, grid)).tolist())
+
+
+def test_beyond_its_pixels_a_slice_has_a_plane():
+    mask = np.zeros((3, 5), bool)
+    grid = VoxelGrid((9, 8, 7), [1, 1, 1], [0, 0, 0])
+    [flat] = beyond_images([Slice(mask, [2, 3, 4], [1, 0, 0], [0, 1, 0])], grid)
+    beyond = np.zeros(grid.shape_kji, bool)
+    beyond.ravel()[flat] = True
+    expected = np.zeros(grid.shape_kji, bool)
+    expected[4] = True
+    expected[4, 3:6, 2:7] = False
+    np.testing.assert_array_equal(beyond, expected)
+    assert beyond_images([Slice(mask, [2, 3, 4.5], [1, 0, 0], [0, 1, 0])], grid) == []
+
+
+def test_a_grid_grows_around_a_shape_that_reaches_its_border():
+    cube = VoxelGrid.box(np.zeros(3), 64.0, 2.0)
+    field = (20 - np.linalg.norm(cube.points_lps_mm(), axis=-1)).astype(np.float32)
+    field[0, 0, 0] = 5.0  # a speck far away
+    small = VoxelGrid.box(np.array([4.0, 0.0, 0.0]), 24.0, 1.0, TURNED)
+    logits = (20 - np.linalg.norm(small.points_lps_mm(), axis=-1)).astype(np.float32)
+    grown = whole_grid(logits, small, field, cube, 128**3)
+    shape = 20 - np.linalg.norm(grown.points_lps_mm(), axis=-1) > 0
+    assert shape.sum() == pytest.approx(4 / 3 * np.pi * 20**3, rel=0.02) and not reaches_border(shape) and max(grown.size_ijk) < 64
+    ijk = transform_points(np.linalg.inv(grown.lps_from_ijk), small.points_lps_mm())
+    np.testing.assert_allclose(ijk, np.rint(ijk), atol=1e-6)  # voxels stay where they were
+    assert whole_grid(logits, small, field, cube, 10_000) is small
+    assert whole_grid(logits - 100, small, field, cube, 128**3) is small
 
 
 def test_confidence_is_larger_near_the_slices():

@@ -13,7 +13,7 @@ from scipy import ndimage
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.frames import transform_points
 from SparseAnatomyLib.grid import VoxelGrid
-from SparseAnatomyLib.mesh import TriangleMesh, mesh_from_field
+from SparseAnatomyLib.mesh import mesh_from_field
 from SparseAnatomyLib.metrics import dice
 
 from .calibration import INTERPOLATION, Temperature
@@ -25,12 +25,13 @@ from .next_slice import next_slice
 from .predict import Prediction, predict
 from .prior import Prior
 from .refine import LOGITS_PER_VOXEL
-from .sampling import Context
-from .surface import confidence_at, evaluate
+from .sampling import MAX_VOXELS, Context
+from .surface import SMALLEST_ISLAND, beyond_images, confidence_at, evaluate, reaches_border, whole_grid
 from .trust import Verdict, judge
 
 Report = Callable[[float, str], None]
-_SMALLEST_ISLAND = 0.01  # of the shape's volume; less is a speck of the network's
+_TELLING_VOXELS = 500  # of the cube inside the structure
+_CUT_OFF = "The completed shape is cut off at the border of the result: outline the structure where it ends, or use larger voxels."
 _DISAGREEMENT = 0.8  # Dice of completion and interpolation below which the clinician is told
 
 
@@ -40,7 +41,7 @@ def complete(
     """Complete a structure from slices.
 
     Args:
-        context: What is outlined, and the grid of the result.
+        context: What is outlined, and the grid of the result, which grows where the shape reaches farther.
         prior: What is known of such structures; without one the slices are interpolated.
         config: How; `CompletionConfig()` by default.
         report: Told the fraction done and what is done; raises Cancelled to stop.
@@ -74,19 +75,21 @@ def complete(
     report(0.6, "Evaluating near the surface")
     used = prediction if verdict.use_prior else None
     with clock("surface"):
-        logits, distance = evaluate(view, used.correction if used else None, context.grid)
+        grid, logits, distance = _on_grid(view, used, context)
+        logits = _without_specks(logits, distance, float(grid.spacing_mm.max()) / 2 / view.voxel_mm)
     with clock("probability"):
         temperature = prior.temperature if prior is not None and used else INTERPOLATION
         probability = temperature.probability(logits, distance)
     report(0.8, "Making the surface")
     with clock("mesh"):
-        mesh, confidence = _mesh(logits, distance, temperature, view, context)
+        mesh = mesh_from_field(*_around_shape(logits, grid), 0.0, keep_triangles=1.0)
+        confidence = confidence_at(mesh.points_lps_mm, logits, distance, grid, temperature)
     with clock("next slice"):
         plane = next_slice(_in_cube(view, used, temperature), view.grid, context.slices, _reach_mm(view))
-    agreement = _agreement(view, used)
+    agreement = _agreement(view, used, logits, grid)
     report(1.0, "Done")
     return Completion(
-        grid=context.grid,
+        grid=grid,
         probability=probability,
         mesh=mesh,
         confidence=confidence,
@@ -96,17 +99,44 @@ def complete(
         agreement=agreement,
         evidence=prediction.evidence if prediction else None,
         next_slice=plane,
-        warnings=(*warnings, *verdict.warnings, *_disagreement(agreement)),
+        warnings=(*warnings, *verdict.warnings, *_disagreement(agreement), *_cut_off(logits)),
         seconds=clock.seconds,
     )
 
 
-def _mesh(
-    logits: np.ndarray, distance: np.ndarray, temperature: Temperature, view: CubeView, context: Context
-) -> tuple[TriangleMesh, np.ndarray]:
-    smallest_mm3 = _SMALLEST_ISLAND * float((logits > 0).sum()) * context.grid.voxel_volume_mm3
-    mesh = mesh_from_field(*_around_shape(logits, context.grid), 0.0, smallest_mm3, keep_triangles=1.0)
-    return mesh, confidence_at(mesh.points_lps_mm, logits, distance, context.grid, temperature)
+def _on_grid(view: CubeView, prediction: Prediction | None, context: Context) -> tuple[VoxelGrid, np.ndarray, np.ndarray]:
+    """Return the grid of the result, the context's or one that holds more, and what `evaluate` returns there."""
+    correction = prediction.correction if prediction else None
+    logits, distance = evaluate(view, correction, context.grid)
+    grid = whole_grid(logits, context.grid, _cube_logits(view, prediction), view.grid, MAX_VOXELS)
+    if grid is context.grid:
+        return grid, logits, distance
+    logits, distance = evaluate(view, correction, grid)
+    for flat in beyond_images(context.slices, grid):  # slices were cut to the smaller grid; what is not outlined in a plane is outside
+        logits.ravel()[flat] = -np.abs(logits.ravel()[flat])
+    return grid, logits, distance
+
+
+def _without_specks(logits: np.ndarray, distance: np.ndarray, outlined: float) -> np.ndarray:
+    """Return logits with what the network has put beside the shape outside, in place; what was outlined stays, however small.
+
+    Args:
+        logits: Of being inside, [k, j, i].
+        distance: To the nearest slice, [k, j, i].
+        outlined: Distance up to which a voxel counts as outlined.
+    """
+    boxes = ndimage.find_objects((logits > 0).view(np.uint8))
+    if not boxes:
+        return logits
+    part = logits[boxes[0]]
+    pieces, count = ndimage.label(part > 0, np.ones((3, 3, 3)))
+    if count > 1:
+        sizes = np.bincount(pieces.ravel())
+        speck = sizes < SMALLEST_ISLAND * sizes[1:].sum()
+        speck[np.unique(pieces[distance[boxes[0]] <= outlined])] = False
+        speck[0] = False
+        part[speck[pieces]] *= -1
+    return logits
 
 
 def _around_shape(logits: np.ndarray, grid: VoxelGrid) -> tuple[np.ndarray, VoxelGrid]:
@@ -122,13 +152,25 @@ def _around_shape(logits: np.ndarray, grid: VoxelGrid) -> tuple[np.ndarray, Voxe
 
 def _in_cube(view: CubeView, prediction: Prediction | None, temperature: Temperature) -> np.ndarray:
     """Return the calibrated probability over the cube, float32 [k, j, i]."""
-    field, distance = view.field_and_distance
-    return temperature.probability(LOGITS_PER_VOXEL * field if prediction is None else prediction.logits, distance)
+    return temperature.probability(_cube_logits(view, prediction), view.field_and_distance[1])
 
 
-def _agreement(view: CubeView, prediction: Prediction | None) -> float:
-    """Return the Dice coefficient of interpolation and completion in the cube."""
-    return 1.0 if prediction is None else dice(prediction.logits > 0, view.field_and_distance[0] > 0)
+def _cube_logits(view: CubeView, prediction: Prediction | None) -> np.ndarray:
+    return LOGITS_PER_VOXEL * view.field_and_distance[0] if prediction is None else prediction.logits
+
+
+def _agreement(view: CubeView, prediction: Prediction | None, logits: np.ndarray, grid: VoxelGrid) -> float:
+    """Return the Dice coefficient of interpolation and completion: in the cube, or in the result where the cube is too coarse to tell."""
+    if prediction is None:
+        return 1.0
+    interpolated = view.field_and_distance[0] > 0
+    if interpolated.sum() >= _TELLING_VOXELS:
+        return dice(prediction.logits > 0, interpolated)
+    return dice(logits > 0, evaluate(view, None, grid)[0] > 0)
+
+
+def _cut_off(logits: np.ndarray) -> tuple[str, ...]:
+    return (_CUT_OFF,) if reaches_border(logits) else ()
 
 
 def _disagreement(agreement: float) -> tuple[str, ...]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from scipy import ndimage
 from scipy.special import expit
@@ -13,8 +16,12 @@ from ._surface_numba import blend, coarse
 from .calibration import Temperature
 from .cube import CubeView
 from .refine import FIELD_LIMIT, LOGITS_PER_VOXEL
+from .sampling import Slice
 
 _NEAR = 3.0 * LOGITS_PER_VOXEL  # of the logit: farther than three voxels of the cube from the surface no detail changes the sign
+SMALLEST_ISLAND = 0.01  # of the shape's volume; less is a speck of the network's
+_SAME_PLACE = 1e-3  # voxels
+_ROOM_VOXELS = 2.0  # of the cube, around a shape
 _SATURATED = 5.0 * LOGITS_PER_VOXEL  # farther still, a voxel of the cube stands for all that is nearest to it
 
 
@@ -41,6 +48,7 @@ def evaluate(view: CubeView, correction: np.ndarray | None, grid: VoxelGrid) -> 
     slopes = np.float32(_SATURATED), np.float32(LOGITS_PER_VOXEL)
     logits, distances = coarse(cube_logits, distance, unclear, cube_from_grid, size, *slopes)
     near = np.flatnonzero(np.abs(logits) < _NEAR)
+    near = np.concatenate([near, *contradictions(view.interpolation.slices, logits.reshape(grid.shape_kji), grid)])
     if len(near):
         fine, fine_distance = view.interpolation.on_grid(grid, near)
         voxel, limits = np.float32(view.voxel_mm), (np.float32(FIELD_LIMIT), np.float32(LOGITS_PER_VOXEL))
@@ -62,6 +70,128 @@ def _unclear(outlined: np.ndarray, logits: np.ndarray, distance: np.ndarray) -> 
     decides = ((outlined > 0) != (logits > 0)) | ((np.abs(outlined) < _NEAR) & (np.abs(logits) >= _NEAR))
     decides &= distance < 2  # more than the diagonal of a cell
     return ndimage.maximum_filter(decides, 3) if decides.any() else decides
+
+
+def contradictions(slices: Sequence[Slice], logits: np.ndarray, grid: VoxelGrid) -> list[np.ndarray]:
+    """Return the voxels that are pixels of slices and lie on the other side than these, flat indices [n] for each slice.
+
+    The cube cannot tell what is between slices that are nearer to each other than its voxels.
+
+    Args:
+        slices: What is outlined; those that do not run along the grid have no pixels that are voxels.
+        logits: Of being inside, [k, j, i].
+        grid: Where the voxels lie.
+    """
+    found = []
+    for one in slices:
+        place = _place_in(one, grid)
+        if place is not None:
+            (columns, at_columns), (rows, at_rows) = (_pixels_on_voxels(*line) for line in place.lines)
+            flat = place.flat(at_columns, at_rows)
+            found.append(flat[(logits.ravel()[flat] > 0) != one.mask[np.ix_(rows, columns)]])
+    return found
+
+
+def beyond_images(slices: Sequence[Slice], grid: VoxelGrid) -> list[np.ndarray]:
+    """Return the voxels that lie in the planes of slices beyond what their pixels show, flat indices [n] for each slice."""
+    found = []
+    for one in slices:
+        place = _place_in(one, grid)
+        if place is not None:
+            within = [
+                np.abs((np.arange(line.voxels) - line.first) / line.step - (line.pixels - 1) / 2) <= line.pixels / 2 for line in place.lines
+            ]
+            found.append(place.flat(*(np.arange(line.voxels) for line in place.lines))[~(within[0][None] & within[1][:, None])])
+    return found
+
+
+class _Line(NamedTuple):
+    """Where the pixels of a row or a column lie along an axis of a grid, in voxels."""
+
+    first: float
+    step: float
+    pixels: int
+    voxels: int
+
+
+class _Place(NamedTuple):
+    """A slice that is a layer of a grid: the layer, its axis, those of the slice's columns and rows, and where these lie along them."""
+
+    layer: int
+    axes: tuple[int, int, int]
+    lines: tuple[_Line, _Line]
+    size_ijk: tuple[int, int, int]
+
+    def flat(self, at_columns: np.ndarray, at_rows: np.ndarray) -> np.ndarray:
+        """Return the flat indices of voxels of the layer, [rows, columns]."""
+        across, column_axis, row_axis = self.axes
+        strides = np.array([1, self.size_ijk[0], self.size_ijk[0] * self.size_ijk[1]])
+        return self.layer * strides[across] + at_columns[None] * strides[column_axis] + at_rows[:, None] * strides[row_axis]
+
+
+def _place_in(one: Slice, grid: VoxelGrid) -> _Place | None:
+    """Return where a slice lies in a grid; None where it is no layer of it."""
+    grid_from_lps = np.linalg.inv(grid.lps_from_ijk)
+    first = transform_points(grid_from_lps, one.origin_lps_mm)
+    steps = np.stack([one.column_step_lps_mm, one.row_step_lps_mm]) @ grid_from_lps[:3, :3].T
+    axes = tuple(int(axis) for axis in np.abs(steps).argmax(1))
+    counts = one.mask.shape[::-1]
+    across = 3 - sum(axes)
+    if axes[0] == axes[1] or not _is_along(steps, axes, counts):
+        return None
+    layer = round(float(first[across]))
+    if abs(first[across] - layer) > _SAME_PLACE or not 0 <= layer < grid.size_ijk[across]:
+        return None
+    lines = (_Line(first[axis], steps[n, axis], counts[n], grid.size_ijk[axis]) for n, axis in enumerate(axes))
+    return _Place(layer, (across, *axes), tuple(lines), grid.size_ijk)
+
+
+def _is_along(steps: np.ndarray, axes: tuple[int, int], counts: tuple[int, int]) -> bool:
+    """Tell whether so many steps [2, 3] leave their axes by less than what counts as the same place."""
+    beside = steps.copy()
+    beside[[0, 1], axes] = 0
+    return bool((np.abs(beside).max(1) * counts < _SAME_PLACE).all())
+
+
+def _pixels_on_voxels(first: float, step: float, pixels: int, voxels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return which pixels along a line lie on voxels, and on which; arguments as of a `_Line`."""
+    place = first + step * np.arange(pixels)
+    whole = np.rint(place).astype(np.int64)
+    same = (np.abs(place - whole) < _SAME_PLACE) & (whole >= 0) & (whole < voxels)
+    return np.flatnonzero(same), whole[same]
+
+
+def whole_grid(logits: np.ndarray, grid: VoxelGrid, cube_logits: np.ndarray, cube: VoxelGrid, most_voxels: int) -> VoxelGrid:
+    """Return a grid that holds a shape which reaches the border of another; that other where none does, or it would be too large.
+
+    Args:
+        logits: Of being inside, [k, j, i].
+        grid: Where their voxels lie.
+        cube_logits: The same shape in a cube that it ends in, [k, j, i].
+        cube: Where that cube's voxels lie.
+        most_voxels: That a grid may have.
+    """
+    if not reaches_border(logits):
+        return grid
+    pieces, _ = ndimage.label(cube_logits > 0, np.ones((3, 3, 3)))
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    kept = np.argwhere((sizes > SMALLEST_ISLAND * sizes.sum())[pieces])[:, ::-1]
+    if not len(kept):
+        return grid
+    ijk = transform_points(np.linalg.inv(grid.lps_from_ijk), transform_points(cube.lps_from_ijk, kept.astype(float)))
+    room = np.ceil(_ROOM_VOXELS * cube.spacing_mm.max() / grid.spacing_mm)
+    first = np.minimum(np.floor(ijk.min(0)) - room, 0)
+    last = np.maximum(np.ceil(ijk.max(0)) + room, np.array(grid.size_ijk) - 1)
+    size = (last - first + 1).astype(int)
+    if np.prod(size.astype(float)) > most_voxels:
+        return grid
+    return VoxelGrid(tuple(size), grid.spacing_mm, transform_points(grid.lps_from_ijk, first), grid.direction)
+
+
+def reaches_border(logits: np.ndarray) -> bool:
+    """Tell whether a shape [k, j, i] has voxels at the border of its grid."""
+    return any(bool((logits.take(end, axis) > 0).any()) for axis in range(3) for end in (0, -1))
 
 
 def confidence_at(
