@@ -81,6 +81,11 @@ def test_two_structures_in_one_label():
     assert any("2 groups far apart" in warning for warning in check(*(square(height) for height in (0, 8, 16, 60, 68))))
 
 
+@pytest.mark.parametrize("heights", [(0, 8, 16, 32, 40, 48), (0, 16, 24), (0, 1, 10, 11, 20, 21), (0, 3, 11, 14, 26, 30)])
+def test_a_slice_that_is_missing_and_slices_in_pairs_make_no_second_structure(heights):
+    assert check(*(square(height) for height in heights)) == ()
+
+
 def test_islands_of_one_structure_and_slips_of_the_brush_are_no_second_structure():
     islands = []
     for height in (0, 8, 16):

@@ -104,6 +104,17 @@ def test_too_few_slices_for_a_test_are_interpolated(trained):
     assert not verdict.use_prior and "interpolated" in verdict.reason and "not used" in verdict.warnings[0]
 
 
+def test_a_structure_too_small_for_the_prior_is_interpolated(trained):
+    """Nearly all of its points are far outside, which any prior explains."""
+    slices = ball_slices(2.5, 2.0, pixel_mm=0.25)
+    view = view_of(slices[1:3])
+    easy = replace(trained, usual_evidence=-1e6)
+    verdict = judge(easy, view, predict(easy, view), "auto")
+    assert not verdict.use_prior and "too small for the prior" in verdict.reason and "not used" in verdict.warnings[0]
+    asked = judge(easy, view, predict(easy, view), "inr")
+    assert asked.use_prior and "too small" in asked.warnings[0]
+
+
 def test_a_prior_that_was_asked_for_is_used_with_a_warning(trained):
     view = view_of(unlike_toys())
     for prior, worse in ((trained, False), (harmful(trained), True)):

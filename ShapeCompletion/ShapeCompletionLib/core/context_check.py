@@ -11,6 +11,7 @@ from SparseAnatomyLib.errors import InputError
 WIDE_GAP, HOPELESS_GAP = 1.5, 5.0  # distance between neighboring slices relative to the size of the largest section
 LARGEST_GAP_MM = 300.0  # no organ spans more between two slices
 APART = 2.0  # gaps between slices; pieces farther from each other may be two structures
+USUAL_GAP = 0.75  # quantile of the gaps; slices may come in pairs
 GAP_OF_CROSSING_SLICES = 0.35  # of the size of what is outlined
 MOST_CELLS = 200  # along an edge, when pieces are told apart
 SMALL_PIECE = 0.01  # of what is outlined; less is a slip of the brush
@@ -32,7 +33,7 @@ def check_context(context: Context) -> tuple[str, ...]:
     gaps = _gaps_mm(shown)
     if len(gaps):
         warnings += _check_gaps(gaps, max(_section_size_mm(plane) for plane in shown))
-    pieces = _pieces_apart(shown, float(np.median(gaps)) if len(gaps) else None)
+    pieces = _pieces_apart(shown, float(np.quantile(gaps, USUAL_GAP, method="lower")) if len(gaps) else None)
     if pieces > 1:
         warnings.append(
             f"The outlines form {pieces} groups far apart from each other: complete different structures one at a time, or outline a "
@@ -71,13 +72,17 @@ def _section_size_mm(plane: Slice) -> float:
     return max((np.ptp(columns) + 1) * column, (np.ptp(rows) + 1) * row)
 
 
+def _are_parallel(one: Slice, other: Slice) -> bool:
+    return bool(abs(one.normal_lps @ other.normal_lps) > np.cos(np.radians(1)))
+
+
 def _gaps_mm(shown: list[Slice]) -> np.ndarray:
     """Return the distances between neighbors among parallel slices, [n]."""
     gaps: list[float] = []
     rest = list(shown)
     while rest:
         normal = rest[0].normal_lps
-        parallel = [plane for plane in rest if abs(plane.normal_lps @ normal) > np.cos(np.radians(1))]
+        parallel = [plane for plane in rest if _are_parallel(plane, rest[0])]
         rest = [plane for plane in rest if plane not in parallel]
         gaps += np.diff(np.sort([plane.origin_lps_mm @ normal for plane in parallel])).tolist()
     return np.array([gap for gap in gaps if gap > 0])
@@ -100,9 +105,13 @@ def _pieces_apart(shown: list[Slice], gap_mm: float | None) -> int:
     """Count groups of outlined pixels with more than about `APART` gaps between them.
 
     Pixels are counted in cells as wide as a gap: cells that touch hold what belongs together. Without parallel slices (`gap_mm` None) a
-    share of the size takes the place of the gap.
+    share of the size takes the place of the gap. Across slices that are all parallel, a gap of twice the usual size, where one is missing,
+    keeps nothing apart.
     """
     points = np.concatenate([plane.points_lps_mm()[plane.mask] for plane in shown])
+    normal = shown[0].normal_lps
+    if all(_are_parallel(plane, shown[0]) for plane in shown):
+        points -= points @ normal[:, None] * normal / 2
     extent = np.ptp(points, axis=0)
     gap = float(np.median(extent)) * GAP_OF_CROSSING_SLICES if gap_mm is None else gap_mm
     cell = max(gap * APART / 2, MIN_MARGIN_MM, float(extent.max()) / MOST_CELLS)

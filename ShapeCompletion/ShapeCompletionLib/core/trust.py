@@ -20,6 +20,7 @@ from .surface import evaluate
 # Of interpolation's error on slices left out. Those are twice as far from their neighbors as slices are, and there a prior gains more
 # than it will: one that is no more than a little better there would do harm.
 _LARGEST_ERROR_SHARE = 0.65
+_SMALLEST_SHARE = 0.1  # of the edge of what the prior looks at; six of its voxels show no detail
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class HeldOut:
 def judge(prior: Prior, view: CubeView, prediction: Prediction, method: Method) -> Verdict:
     """Decide on the prior.
 
-    Slices as probable as the prior's own kind usually makes them are enough. Otherwise every second slice is left out and predicted from
+    Slices as probable as the prior's own kind usually makes them are enough, where they show more than a speck: nearly all points of its
+    slices are far outside, which is easy to explain. Otherwise every second slice is left out and predicted from
     the others, by the prior and by interpolation, and the prior is used if it is clearly better; where too few slices are there for that,
     interpolation.
 
@@ -54,9 +56,12 @@ def judge(prior: Prior, view: CubeView, prediction: Prediction, method: Method) 
         method: `auto` decides; `inr` warns at most.
     """
     title = prior.card.title
-    if prediction.evidence >= prior.usual_evidence:
+    small = _is_small(view)
+    if prediction.evidence >= prior.usual_evidence and not small:
         return Verdict(True, f"The slices fit the prior {title}.", ())
     unusual = f"The slices are unlike what the prior {title} was trained on"
+    if small:
+        unusual = f"The structure is too small for the prior {title}, which looks at {view.grid.extent_mm[0]:.0f} mm"
     test = predict_left_out(prior, view)
     if method == "inr":
         worse = test is not None and test.prior < test.interpolation
@@ -67,6 +72,12 @@ def judge(prior: Prior, view: CubeView, prediction: Prediction, method: Method) 
     if 1 - test.prior < _LARGEST_ERROR_SHARE * (1 - test.interpolation):
         return Verdict(True, f"{unusual}, but it helps: {figures}.", ())
     return Verdict(False, f"{unusual}: {figures}, so they were interpolated.", (f"{unusual}: the prior was not used.",))
+
+
+def _is_small(view: CubeView) -> bool:
+    """Tell whether what is outlined takes a small part of what the prior looks at, along two of the patient's axes or all three."""
+    inside = np.concatenate([one.points_lps_mm()[one.mask] for one in view.interpolation.slices])
+    return bool(np.median(np.ptp(inside, 0)) < _SMALLEST_SHARE * view.grid.extent_mm[0])
 
 
 def predict_left_out(prior: Prior, view: CubeView) -> HeldOut | None:
