@@ -107,6 +107,36 @@ def test_a_ct_is_converted(tmp_path):
     assert metrics["psnr_3d_db"] > 25
 
 
+@pytest.mark.parametrize(
+    ("volume", "words"),
+    [
+        (lambda inside: 1024 + np.where(inside > 0.5, 700, -1000), "no Hounsfield units"),  # stored with an offset
+        (lambda inside: 20 * (inside > 0.5), "no Hounsfield units"),  # labels
+        (lambda inside: np.where(inside > 0.5, 40, -1000), "no Hounsfield units of a CT with bone"),
+    ],
+)
+def test_a_truth_that_is_no_ct_is_refused(tmp_path, volume, words):
+    out = make_result(tmp_path / "result")
+    with pytest.raises(InputError, match=words):
+        evaluate(out, truth_file(tmp_path, volume(ball_per_mm(GRID) / BONE_PER_MM).astype(np.float32)))
+    assert not (out / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("threshold", ["NaN", "1e999", "-0.01", "[" * 100_000])
+def test_a_threshold_that_is_none_is_refused(tmp_path, threshold):
+    out = make_result(tmp_path / "result")
+    (out / "report.json").write_text(f'{{{{"bone": {{{{"threshold_per_mm": {threshold}}}}}}}}}')
+    with pytest.raises(InputError, match=r"report\.json"):
+        evaluate(out, truth_file(tmp_path, ball_per_mm(GRID)))
+
+
+def test_a_coverage_of_another_result_is_refused(tmp_path):
+    out = make_result(tmp_path / "result")
+    write_volume(out / "coverage.nrrd", np.ones((4, 5, 6)), VoxelGrid.box(CENTER_LPS_MM, (6, 5, 4), 1.0))
+    with pytest.raises(InputError, match=r"coverage\.nrrd"):
+        evaluate(out, truth_file(tmp_path, ball_per_mm(GRID)))
+
+
 def test_only_what_the_truth_covers_is_compared(result, tmp_path):
     half = VoxelGrid((12, 26, 28), GRID.spacing_mm, GRID.origin_lps_mm, GRID.direction)
     metrics = evaluate(result, truth_file(tmp_path, ball_per_mm(GRID)[:, :, :12], half))

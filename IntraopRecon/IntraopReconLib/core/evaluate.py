@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import zipfile
 import zlib
@@ -18,7 +19,7 @@ from SparseAnatomyLib.metrics import dice, isosurface_distances, psnr_db, ssim_m
 from SparseAnatomyLib.provenance import json_ready
 from SparseAnatomyLib.volumes import read_volume, resampled
 
-from .xrays.simulate import CT_RANGE_HU, attenuation_from_hounsfield
+from .xrays.simulate import CT_RANGE_HU, attenuation_from_hounsfield, check_hounsfield
 
 _MOST_PER_MM, _LEAST_PER_MM = 5.0, -1.0  # no attenuation lies beyond, and every CT does
 _DEFINITIONS = {
@@ -60,7 +61,10 @@ def evaluate(result: Path, ground_truth: Path) -> dict[str, Any]:
     if not result.is_dir():
         raise InputError(f"{result} is not a folder with a result.", "Give the folder that was named with --out.")
     volume, grid = read_volume(result / "volume.nrrd")
-    coverage, _ = read_volume(result / "coverage.nrrd")
+    coverage, coverage_grid = read_volume(result / "coverage.nrrd")
+    if grid.size_ijk != coverage_grid.size_ijk:
+        message = f"{result / 'coverage.nrrd'} and volume.nrrd do not belong together: they differ in size."
+        raise InputError(message, "Reconstruct the case again.")
     threshold = _bone_threshold_per_mm(result / "report.json")
     truth, inside, quantity = _truth_on_grid(ground_truth, grid)
     regions = {"": inside, "_covered": inside & (coverage > 0), "_seen_by_all": inside & _seen_by_all(result / "views.npz", grid)}
@@ -111,6 +115,7 @@ def _truth_on_grid(path: Path, grid: VoxelGrid) -> tuple[np.ndarray, np.ndarray,
     """Return the truth per mm on the grid (0 outside it), where it is known (bool), both [k, j, i], and what was given."""
     array, truth_grid = read_volume(path)
     if array.max() > _MOST_PER_MM or array.min() < _LEAST_PER_MM:
+        check_hounsfield(path, float(array.min()), float(array.max()))
         quantity = "CT in Hounsfield units, converted to bone-enhanced attenuation"
         fine = VoxelGrid(
             tuple(2 * n for n in grid.size_ijk),
@@ -161,8 +166,11 @@ def _leave_what_is_seen(seen: np.ndarray, view: XrayView, mask: np.ndarray, grid
 
 def _bone_threshold_per_mm(path: Path) -> float:
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["bone"]["threshold_per_mm"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        threshold = float(json.loads(path.read_text(encoding="utf-8"))["bone"]["threshold_per_mm"])
+        if not 0 < threshold < math.inf:
+            raise ValueError("a threshold that is no attenuation")
+        return threshold
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise InputError(f"{path} is missing or damaged.", "Reconstruct the case again.") from error
 
 

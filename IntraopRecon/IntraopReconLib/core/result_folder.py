@@ -48,7 +48,7 @@ def read_result(folder: Path) -> ReadResult:
     report = read_report(folder)
     try:
         threshold = float(report["bone"]["threshold_per_mm"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{folder / 'report.json'} is incomplete or damaged.", _REMEDY) from error
     volume, grid = read_volume(folder / "volume.nrrd")
     coverage, coverage_grid = read_volume(folder / "coverage.nrrd")
@@ -68,7 +68,7 @@ def read_report(folder: Path) -> dict[str, Any]:
         report = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path} is not there.", "Choose a folder that a reconstruction has written.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read.", _REMEDY) from error
     if not isinstance(report, dict):
         raise InputError(f"{path} is incomplete or damaged.", _REMEDY)

@@ -17,6 +17,7 @@ from IntraopReconLib.core.reconstruction import Report, silent
 from SparseAnatomyLib.errors import InputError, ResourceError
 from SparseAnatomyLib.geometry import XrayView
 from SparseAnatomyLib.grid import VoxelGrid
+from SparseAnatomyLib.volumes import read_image
 
 from .siddon import line_integrals
 
@@ -28,6 +29,7 @@ WATER_PER_MM = 0.0206  # at 60 keV, the effective energy of a 100 kV beam; NIST 
 SOFT_TISSUE_SHARE = 0.05  # what is left of soft tissue, 0.001 per mm
 SOFT_BELOW_HU, BONE_ABOVE_HU = 100.0, 270.0
 CT_RANGE_HU = (-1000.0, 3071.0)  # air to the end of 12 bits, where metal saturates
+LONGEST_EDGE_MM = (20.0, 3000.0)  # of a CT: less or more is another unit
 EDGE_MM = 10.0  # over which the imaged region fades out
 MARGIN_MM = 4.0  # of the ground truth around the imaged region
 MOST_VOXELS = 400_000_000  # of the projected volume, 1.6 GB
@@ -160,24 +162,37 @@ def read_ct(path: Path) -> SimpleITK.Image:
     if not path.is_file():
         raise InputError(f"There is no file {path}.", "Check the path of the CT.")
     try:
-        image = SimpleITK.ReadImage(str(path))
-    except (RuntimeError, MemoryError) as error:
+        image = read_image(path)
+    except MemoryError as error:
         raise InputError(f"{path} cannot be read as a volume.", choose) from error
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1 or min(image.GetSize()) < 2:
         size = " × ".join(map(str, image.GetSize()))
         raise InputError(f"{path} is not a 3D volume of single numbers (its size is {size}).", choose)
     image = SimpleITK.Cast(image, SimpleITK.sitkFloat32)
     values = SimpleITK.GetArrayViewFromImage(image)
-    low, high = float(values.min()), float(values.max())
     if not np.isfinite(values).all():
         raise InputError(f"{path} holds values that are not numbers (NaN or infinity).", "Mend or export the CT again.")
+    check_hounsfield(path, float(values.min()), float(values.max()))
+    longest = max(size * spacing for size, spacing in zip(image.GetSize(), image.GetSpacing(), strict=True))
+    if not LONGEST_EDGE_MM[0] <= longest <= LONGEST_EDGE_MM[1]:
+        raise InputError(
+            f"{path} is {longest:.3g} mm long, which is no CT of a patient.", "Export the CT again with its spacing in millimeters."
+        )
+    return image
+
+
+def check_hounsfield(path: Path, low: float, high: float) -> None:
+    """Refuse a volume whose lowest and highest values are not those of a CT with bone; `path` is named.
+
+    Raises:
+        InputError: They are no Hounsfield units, or show no bone.
+    """
     if low > -1 and high < 1:
         message = f"{path} holds values from {low:.3g} to {high:.3g}, which look like attenuation per mm, not Hounsfield units."
         raise InputError(message, "Choose the CT itself, in Hounsfield units.")
     if low > -50 or high < BONE_ABOVE_HU:
         message = f"{path} holds values from {low:g} to {high:g}, which are no Hounsfield units of a CT with bone."
         raise InputError(message, "Choose a CT in Hounsfield units: air near -1000, water 0, bone above 250.")
-    return image
 
 
 def bone_centroid_lps_mm(ct: SimpleITK.Image) -> np.ndarray:
