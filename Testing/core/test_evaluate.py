@@ -125,7 +125,7 @@ def test_a_truth_that_is_no_ct_is_refused(tmp_path, volume, words):
 @pytest.mark.parametrize("threshold", ["NaN", "1e999", "-0.01", "[" * 100_000])
 def test_a_threshold_that_is_none_is_refused(tmp_path, threshold):
     out = make_result(tmp_path / "result")
-    (out / "report.json").write_text(f'{{{{"bone": {{{{"threshold_per_mm": {threshold}}}}}}}}}')
+    (out / "report.json").write_text(f'{{"bone": {{"threshold_per_mm": {threshold}}}}}')
     with pytest.raises(InputError, match=r"report\.json"):
         evaluate(out, truth_file(tmp_path, ball_per_mm(GRID)))
 
