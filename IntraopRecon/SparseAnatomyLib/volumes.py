@@ -79,6 +79,8 @@ def read_image(path: Path) -> SimpleITK.Image:
     try:
         return SimpleITK.ReadImage(str(path))
     except RuntimeError as error:
+        if "space origin" in str(error):
+            raise InputError(f"{path} has an origin that is not three numbers.", "Export the volume again with its position.") from error
         if any(words in str(error) for words in _SPACING_COMPLAINTS):
             raise InputError(f"{path} has a voxel spacing that is not a number above zero.", _EXPORT_SPACING) from error
         raise InputError(f"{path} cannot be read as an image.", _GIVE_COMPLETE) from error

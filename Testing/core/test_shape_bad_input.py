@@ -234,6 +234,28 @@ def test_an_nrrd_without_a_spacing_is_refused(tmp_path, value):
     refused("spacing that is not a number above zero", read_segmentation, path)
 
 
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_an_nrrd_without_an_origin_is_refused(tmp_path, value):
+    path = write_labels(tmp_path / "origin.nrrd", outlined(), VoxelGrid(GRID.size_ijk, [1, 1, 1], [0, 0, 0]))
+    path.write_bytes(path.read_bytes().replace(b"space origin: (0,0,0)", f"space origin: ({value},0,0)".encode()))
+    refused("origin that is not three numbers", read_segmentation, path)
+
+
+@pytest.mark.parametrize(
+    ("axis", "origin", "words"),
+    [
+        (b"(1e9,0,0)", b"(0,0,0)", r"voxels of 1e\+09 mm"),
+        (b"(0.001,0,0)", b"(0,0,0)", "voxels of 0.001 mm"),
+        (b"(1,0,0)", b"(0,1e30,0)", "km from the scanner's origin"),
+    ],
+)
+def test_sizes_and_places_that_no_scanner_has_are_refused(tmp_path, axis, origin, words):
+    path = write_labels(tmp_path / "far.nrrd", outlined(), VoxelGrid(GRID.size_ijk, [1, 1, 1], [0, 0, 0]))
+    content = path.read_bytes().replace(b"directions: (1,0,0)", b"directions: " + axis)
+    path.write_bytes(content.replace(b"space origin: (0,0,0)", b"space origin: " + origin))
+    refused(words, read_segmentation, path)
+
+
 def test_sheared_axes_are_refused(tmp_path):
     path = write_labels(tmp_path / "sheared.nrrd", outlined(), VoxelGrid(GRID.size_ijk, [1, 1, 1], [0, 0, 0]))
     path.write_bytes(path.read_bytes().replace(b"directions: (1,0,0)", b"directions: (1,1,0)"))

@@ -14,6 +14,8 @@ from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.volumes import grid_of, read_image
 
 MOST_LABELS_NAMED = 12
+SPACING_RANGE_MM = (0.002, 100.0)  # of voxels; what is smaller or larger is in another unit
+FARTHEST_MM = 1e6  # of a volume's origin; single precision shows no voxels farther out
 _EXPORT = "Export the segmentation as a 3D label volume (.nrrd or .nii.gz)."
 
 
@@ -51,6 +53,8 @@ def read_segmentation(path: Path, label: int = 1) -> tuple[np.ndarray, VoxelGrid
     layers = image.GetNumberOfComponentsPerPixel()
     if layers > 1 and not segments:
         raise InputError(f"{path} holds {layers} values per voxel, such as colors, and not one label.", _EXPORT)
+    grid = grid_of(image, path)
+    _check_place(grid, path)
     array = SimpleITK.GetArrayFromImage(image)
     _check_values(array, path)
     stacked = array.reshape(*array.shape[:3], layers)
@@ -63,7 +67,7 @@ def read_segmentation(path: Path, label: int = 1) -> tuple[np.ndarray, VoxelGrid
     if found.sum() > 1:
         names = ", ".join(segment.name for segment in segments if segment.value == label)
         raise InputError(f"{path} has overlapping segments with the same label {label}: {names}.", "Export one of them as a label volume.")
-    return np.ascontiguousarray(inside[..., int(np.argmax(found))]), grid_of(image, path)
+    return np.ascontiguousarray(inside[..., int(np.argmax(found))]), grid
 
 
 def _segments(image: SimpleITK.Image) -> list[_Segment]:
@@ -80,6 +84,18 @@ def _segments(image: SimpleITK.Image) -> list[_Segment]:
         name = image.GetMetaData(f"Segment{number}_Name") if f"Segment{number}_Name" in keys else f"segment {number + 1}"
         segments.append(_Segment(int(values["LabelValue"]), int(values.get("Layer", 0)), name))
     return segments
+
+
+def _check_place(grid: VoxelGrid, path: Path) -> None:
+    """Refuse voxels of sizes and in places that no scanner has: the numbers are damaged, or in another unit."""
+    low, high = SPACING_RANGE_MM
+    wrong = [spacing for spacing in grid.spacing_mm if not low <= spacing <= high]
+    if wrong:
+        message = f"{path} has voxels of {wrong[0]:.2g} mm, and anatomy is seen in voxels of {low:g} to {high:g} mm."
+        raise InputError(message, "Check the spacing in the file and its unit, then export the volume again.")
+    if np.abs(grid.origin_lps_mm).max() > FARTHEST_MM:
+        message = f"{path} lies {np.abs(grid.origin_lps_mm).max() / 1e6:.2g} km from the scanner's origin."
+        raise InputError(message, "Check the origin in the file and its unit, then export the volume again.")
 
 
 def _check_values(array: np.ndarray, path: Path) -> None:
