@@ -5,14 +5,25 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import InputError, ResourceError
 
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
 _STAGING, _PARTIAL = ".result-", ".partial"
+_MENDED_BY_ANOTHER_FOLDER = (errno.EROFS, errno.ENAMETOOLONG, errno.ENOTEMPTY)
+_LOCK = ".job.lock"
+_LOCK_SECONDS = 2.0  # a process that is being ended needs a moment
+_TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
 
 def check_result_folder(out: Path, needed_bytes: float) -> None:
@@ -35,6 +46,54 @@ def check_result_folder(out: Path, needed_bytes: float) -> None:
     if free < needed_bytes:
         message = f"The disk of {out} has {free / 1e6:.0f} MB left, and the result needs about {needed_bytes / 1e6:.0f} MB."
         raise ResourceError(message, "Free some space or choose a result folder on another disk.")
+
+
+@contextmanager
+def only_writer(out: Path) -> Iterator[None]:
+    """Hold a result folder for one process; the system lets go of it when the process ends, however it ends.
+
+    Args:
+        out: The folder; it is made.
+
+    Raises:
+        InputError: Another process holds it.
+        OSError: It cannot be made or written to.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    path, until = out / _LOCK, time.monotonic() + _LOCK_SECONDS
+    while (handle := _locked(path)) is None:
+        if time.monotonic() > until:
+            raise InputError(f"Another run is writing to {out}.", "Wait until it is done, or choose another result folder.")
+        time.sleep(0.1)
+    try:
+        yield
+    finally:
+        if sys.platform == "win32":  # which removes no open file
+            os.close(handle)
+            with suppress(OSError):
+                path.unlink()
+        else:
+            path.unlink(missing_ok=True)
+            os.close(handle)
+
+
+def _locked(path: Path) -> int | None:
+    """Return the handle of a lock file, made where needed; None if another process holds it."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.exists(path) or not os.path.samestat(os.stat(path), os.fstat(handle)):  # removed by the last that held it
+                os.close(handle)
+                return None
+    except OSError as error:
+        if error.errno in _TAKEN:
+            os.close(handle)
+            return None
+        # a file system without locks: better one run without than none at all
+    return handle
 
 
 def write_together(out: Path, names: Sequence[str], write: Callable[[Path], None], obsolete: Sequence[str] = ()) -> None:
@@ -106,7 +165,7 @@ def _explained(error: OSError, out: Path) -> InputError | ResourceError:
         return ResourceError(
             f"The disk of {out} is full; nothing was changed there.", "Free some space or choose another folder, then run again."
         )
-    if isinstance(error, FileExistsError | NotADirectoryError | PermissionError) or error.errno in (errno.EROFS, errno.ENAMETOOLONG):
+    if isinstance(error, FileExistsError | NotADirectoryError | PermissionError) or error.errno in _MENDED_BY_ANOTHER_FOLDER:
         return InputError(f"The result cannot be written to {out}: {error.strerror}.", "Choose a folder that you may write to.")
     return ResourceError(
         f"The result could not be written to {out}: {error.strerror or type(error).__name__}.", "Check the disk, then run again."

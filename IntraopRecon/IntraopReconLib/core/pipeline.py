@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from SparseAnatomyLib.errors import Cancelled, InputError, ResourceError
 from SparseAnatomyLib.failures import is_disk_full
 from SparseAnatomyLib.grid import VoxelGrid
-from SparseAnatomyLib.staging import check_result_folder
+from SparseAnatomyLib.staging import check_result_folder, only_writer
 
 from .case import Case, load_case
 from .config import ReconstructionConfig
@@ -102,21 +102,23 @@ def _checkpoint_folder(out: Path, fingerprint: str) -> Iterator[Path]:
     """Give the folder for checkpoints of these inputs; it vanishes when the job is done, or when it may be to blame for a failure."""
     job = job_folder(out)
     is_new = not os.path.exists(out)  # of a path too long for a file system, Path.exists raises an OSError
-    try:
-        checkpoint = _prepare(job, fingerprint)
-    except OSError as error:
-        if is_disk_full(error):
-            raise _disk_full(out) from error
-        raise InputError(f"{out} cannot be written to: {error.strerror}.", "Choose a result folder that you may write to.") from error
-    try:
-        yield checkpoint
-    except BaseException as error:
-        if is_disk_full(error):
-            raise _disk_full(out) from error
-        if not isinstance(error, _KEEPS_CHECKPOINT):
-            shutil.rmtree(out if is_new else job, ignore_errors=True)
-        raise
-    shutil.rmtree(job, ignore_errors=True)
+    with ExitStack() as held:
+        try:
+            held.enter_context(only_writer(out))
+            checkpoint = _prepare(job, fingerprint)
+        except OSError as error:
+            if is_disk_full(error):
+                raise _disk_full(out) from error
+            raise InputError(f"{out} cannot be written to: {error.strerror}.", "Choose a result folder that you may write to.") from error
+        try:
+            yield checkpoint
+        except BaseException as error:
+            if is_disk_full(error):
+                raise _disk_full(out) from error
+            if not isinstance(error, _KEEPS_CHECKPOINT):
+                shutil.rmtree(out if is_new else job, ignore_errors=True)
+            raise
+        shutil.rmtree(job, ignore_errors=True)
 
 
 def _disk_full(out: Path) -> ResourceError:
