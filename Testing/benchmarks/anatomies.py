@@ -1,7 +1,8 @@
 """Further scenes, apart from the two that stand: other places of the CTs, other numbers of views, other orbits.
 
-No setting was chosen on the upper lumbar spine. The thoracic spine and the shoulder were looked at when the polish after the splats was
-chosen, and these two, the sternum and the hip when `auto` was told how early to decide.
+The thoracic spine and the shoulder were looked at when the polish after the splats was chosen, and these two, the sternum and the hip
+when `auto` was told how early to decide. When it was told where it cannot decide, all but the whole chest were looked at. No other setting
+was chosen on the upper lumbar spine, or on the CT with contrast agent.
 
 They are made when the benchmark runs, by the simulation that users have, with seeds of their own.
 """
@@ -53,6 +54,8 @@ ANATOMIES = (
     Anatomy("shoulder", "thorax_1mm.nrrd", (-128, 185, -475)),
     Anatomy("sternum and ribs", "thorax_1mm.nrrd", (-11, 125, -590)),
     Anatomy("hip with a metal screw", "lumbar_pelvis_3mm.nrrd", (100, -130, 186)),
+    Anatomy("upper chest with contrast agent", "thorax_contrast_1p5mm.nrrd", (24, -182, 692)),
+    Anatomy("spine with contrast agent", "thorax_contrast_1p5mm.nrrd", (35, -115, 719)),
     _LUMBAR,
     replace(_LUMBAR, name="upper lumbar spine, 20 views", views=20),
     replace(_LUMBAR, name="upper lumbar spine, 50 views", views=50),

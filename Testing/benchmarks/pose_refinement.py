@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -21,7 +21,7 @@ from scipy.spatial.transform import Rotation
 from IntraopReconLib.core.acquisition import prepare
 from IntraopReconLib.core.calibration.camera import rotation_matrix
 from IntraopReconLib.core.checkpoint import Checkpoint
-from IntraopReconLib.core.config import ReconstructionConfig
+from IntraopReconLib.core.config import Method, ReconstructionConfig
 from IntraopReconLib.core.pose_refinement import with_refined_poses
 from IntraopReconLib.core.reconstruct import reconstruct
 from IntraopReconLib.core.reconstruction import Reconstruction
@@ -131,9 +131,11 @@ def measure(scene: Scene, perturbation: Perturbation, draws: int, compared: bool
             start = time.process_time()
             volumes["true"] = reconstruct(scene.views, config)
             rest = time.process_time() - start
+            method = volumes["true"].method
+            alike = method if method in get_args(Method) else "auto"  # the mean of two cannot be asked for
             for name, placed in geometries.items():
                 moved = [replace(view, geometry=pose) for view, pose in zip(scene.views, without_shared(scene, placed), strict=True)]
-                volumes[name] = reconstruct(moved, _config(scene, volumes["true"].method))
+                volumes[name] = reconstruct(moved, _config(scene, alike))
     return {
         "scene": scene.name,
         "views": len(scene.views),

@@ -22,6 +22,7 @@ from .config import EFFORTS, Effort, FitSettings, IxgsSettings, ReconstructionCo
 from .config_check import check_config, check_voxel_count
 from .coverage import coverage, default_region
 from .device import choose_device
+from .grading import graded
 from .outside import enlarged, region_alone
 from .pose_refinement import is_asked, with_refined_poses
 from .reconstruction import CurvePoint, Reconstruction, RefinedPose, Report, ViewFit, silent
@@ -37,9 +38,6 @@ from .voxels.resampling import resample
 from .voxels.sart import SartState, residual_rmse, run_sart, smooth
 from .xrays.radiograph import MeasuredView
 
-POOR_BELOW_VIEWS = 10
-POOR_BELOW_COVERAGE = 0.35
-POOR_ABOVE_RESIDUAL = 0.35  # of the spread of the withheld images
 IXGS_GAUSSIANS = 50_000
 CHECKPOINT_SECONDS = 2.0
 POSES_SHARE = 0.3  # of the whole work is their refinement, where it is asked for
@@ -48,6 +46,8 @@ FIRST_LOOK_SHARE = 0.4  # of the splats' steps on coarse images are done before 
 HOPELESS = 1.4  # unless their error is this many times that of voxels, it lets them go on to
 DECISION_SHARE = 0.8  # of those steps, and decides then
 DECISION_CYCLES = 3  # of voxels at the final spacing are done for that
+UNDECIDED = 0.95, 1.1  # where the splats' error is between so many times that of voxels, either may turn out better, by 2 dB and more
+DECIDED, MADE = 0.47, 0.9  # of the progress
 POLISH_TV_MM = 0.03
 LEAST_SIGMA_VOXELS, LARGEST_SIGMA_VOXELS = 0.5, 5.0
 
@@ -79,8 +79,9 @@ def reconstruct(
     if config.method == "ixgs":
         return run.finish(run.ixgs(), "ixgs")
     coarse = run.coarse()
-    method = run.decide(coarse) if config.method == "auto" else config.method
-    return run.finish(run.splat(coarse) if method == "splat" else run.voxel(coarse), method)
+    methods = run.decide(coarse) if config.method == "auto" else (config.method,)
+    volumes = [run.splat(coarse) if method == "splat" else run.voxel(coarse) for method in run.in_turn(methods)]
+    return run.finish(np.mean(volumes, axis=0), "+".join(methods))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,7 +100,7 @@ class _Run:
 
     def __init__(self, views: Sequence[MeasuredView], config: ReconstructionConfig, report: Report, checkpoint: Checkpoint) -> None:
         self.views, self.config, self.checkpoint = views, config, checkpoint
-        self.tell, self.told, self.begun = report, 0.0, 0.0
+        self.tell, self.told, self.span = report, 0.0, (0.0, 1.0)
         self.effort: Effort = EFFORTS[config.quality]
         self.started = time.perf_counter()
         self.seconds: dict[str, float] = {}
@@ -122,7 +123,7 @@ class _Run:
             with self.stage("poses"):
                 measured, self.poses, found = with_refined_poses(measured, views, config, self.report_poses, checkpoint)
             self.warnings += found
-            self.begun = POSES_SHARE
+            self.span = POSES_SHARE, 1.0
         finest = measured.binned(measured.binning_for(config.spacing_mm))
         self.result_grid = finest.lps_grid(config.spacing_mm)
         check_voxel_count(math.prod(self.result_grid.size_ijk), config.spacing_mm)
@@ -133,12 +134,22 @@ class _Run:
 
     def report(self, fraction: float, message: str, preview: tuple[np.ndarray, VoxelGrid] | None = None) -> None:
         """Tell how far the run is, never less than before: `auto` works ahead on the method that it then leaves."""
-        self.told = max(self.told, self.begun + (1 - self.begun) * fraction)
+        first, last = self.span
+        self.told = max(self.told, first + (last - first) * fraction)
         self.tell(self.told, message, preview)
 
     def report_poses(self, share: float) -> None:
         """Tell how far the refinement of the poses is."""
         self.report(POSES_SHARE * share, "Refining the poses")
+
+    def in_turn(self, methods: Sequence[str]) -> Iterator[str]:
+        """Yield the methods one by one, each with its share of the progress from the decision to the finished volume."""
+        (first, last), share = self.span, 1 / len(methods)
+        for number, method in enumerate(methods):
+            begin = DECIDED * (1 - share) + (MADE - DECIDED) * number * share
+            self.span = tuple(first + (last - first) * fraction for fraction in (begin, begin + share))
+            yield method
+        self.span = first, last
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -172,13 +183,13 @@ class _Run:
         self.judge(stage.rstrip("0123456789"), rmse)
         self.withheld_fits = dict(zip(self.acquisition.withheld.tolist(), zip(fits[::2], fits[1::2], strict=True), strict=True))
 
-    def decide(self, coarse: tuple[np.ndarray, VoxelGrid]) -> str:
+    def decide(self, coarse: tuple[np.ndarray, VoxelGrid]) -> tuple[str, ...]:
         """Return the method that explains the withheld views better early on, both judged on images of half the resolution.
 
-        Where no view could be withheld, it is voxels, which need the least luck.
+        Where that is too close to tell, it is both. Where no view could be withheld, it is voxels, which need the least luck.
         """
         if not len(self.acquisition.withheld):
-            return "voxel"
+            return ("voxel",)
         self.splat_coarsely(coarse, self.config.seed, FIRST_LOOK_SHARE)
         cycles = min(DECISION_CYCLES, self.last_withheld_cycle)
         volume = self.voxels(coarse, self.acquisition.training, cycles)
@@ -187,7 +198,10 @@ class _Run:
         self.candidates["voxel"] = self.judge("voxels", rmse)
         if self.candidates["splat"] < HOPELESS * rmse:
             self.splat_coarsely(coarse, self.config.seed)
-        return min(self.candidates, key=self.candidates.__getitem__)
+        low, high = UNDECIDED
+        if low * rmse < self.candidates["splat"] < high * rmse:
+            return "splat", "voxel"
+        return (min(self.candidates, key=self.candidates.__getitem__),)
 
     def coarse(self) -> tuple[np.ndarray, VoxelGrid]:
         """Reconstruct coarse voxels at four times, then at twice the spacing; show both."""
@@ -228,8 +242,8 @@ class _Run:
 
     def voxels(self, coarse: tuple[np.ndarray, VoxelGrid], indices: np.ndarray, until: int) -> np.ndarray:
         """Run the voxel method's cycles at the final spacing up to `until`."""
-        begin = 0.47 if self.config.method == "auto" else 0.24  # coarse Gaussians were fitted before
-        work = _SartWork("voxel", self.acquisition, self.grid, SartSettings(self.effort.voxel_cycles), (begin, 0.9 - begin))
+        begin = DECIDED if self.config.method == "auto" else 0.24  # coarse Gaussians were fitted before
+        work = _SartWork("voxel", self.acquisition, self.grid, SartSettings(self.effort.voxel_cycles), (begin, MADE - begin))
         return self.sart(work, resample(*coarse, self.grid), indices, until)
 
     def voxel(self, coarse: tuple[np.ndarray, VoxelGrid]) -> np.ndarray:
@@ -329,12 +343,13 @@ class _Run:
     def finish(self, volume: np.ndarray, method: str) -> Reconstruction:
         """Project the volume into all views, see what they constrain, and grade."""
         self.report(0.92, "Checking the volume against the X-rays")
-        self.candidates.setdefault(method, self.curve[-1].withheld_rmse)
+        if not self.candidates:
+            self.candidates[method] = self.curve[-1].withheld_rmse
         with self.stage("coverage"):
             covered = np.ascontiguousarray(coverage(self.acquisition, self.grid)[self.kept])
         with self.stage("reprojection"):
             reprojections, fits = self.reproject(volume)
-        grade = self.grade(covered, fits)
+        grade, found = graded(self.acquisition, covered, self.curve[-1].withheld_rmse)
         self.report(1.0, "Done")
         return Reconstruction(
             grid=self.result_grid,
@@ -347,7 +362,7 @@ class _Run:
             curve=self.curve,
             seconds=self.seconds,
             grade=grade,
-            warnings=self.warnings + self.device.failures,
+            warnings=self.warnings + found + self.device.failures,
             config=self.config,
             poses=self.poses,
             device=self.device.sentence,
@@ -372,22 +387,3 @@ class _Run:
         peak = float(measured[mask].max(initial=1e-6))
         similarity = ssim(projected, measured, peak, mask) if min(mask.shape) >= 11 else float("nan")
         return projected, psnr_db(projected, measured, peak, mask), similarity
-
-    def grade(self, covered: np.ndarray, fits: list[ViewFit]) -> str:
-        """Return `good` or `poor`, with a warning that says why it is poor."""
-        found = []
-        if len(self.views) < POOR_BELOW_VIEWS:
-            found.append(
-                f"Only {len(self.views)} X-rays: details of this volume cannot be trusted. Take {POOR_BELOW_VIEWS} or more, better 25."
-            )
-        if float(covered.mean()) < POOR_BELOW_COVERAGE:
-            found.append("The X-rays come from too similar directions or see too little of the region. Add views from other sides.")
-        withheld = self.acquisition.withheld
-        if len(withheld):
-            images, weights = self.acquisition.attenuation[withheld], self.acquisition.weights[withheld] > 0
-            if self.curve[-1].withheld_rmse > POOR_ABOVE_RESIDUAL * float(images[weights].std()):
-                found.append(
-                    "The volume does not explain the X-rays that were withheld to judge it. Check the poses and that nobody moved."
-                )
-        self.warnings.extend(found)
-        return "poor" if found else "good"

@@ -89,7 +89,7 @@ class Reconstruction:
         attenuation_per_mm: float32 [k, j, i].
         coverage: float32 [k, j, i]; 0 where no ray of two different directions passes (unknown, not air), 1 where all views see the voxel
             from well-spread directions.
-        method: The one that made the volume: `splat`, `voxel` or `ixgs`.
+        method: What made the volume: `splat`, `voxel`, `ixgs`, or `splat+voxel`, the mean of two.
         reprojections: The volume projected into every view, float32 [row, column] each, in the order of the views.
         fits: One per view, in the same order.
         candidates: Withheld-view root mean square error of each method that was tried.
