@@ -79,8 +79,9 @@ def mesh_from_field(
     inside = voxels_above(field, grid, level, smallest_island_mm3)
     if not inside.any():
         return TriangleMesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int64))
-    field = np.where(inside | (field <= level), field, 2 * level - field)  # what was left out
     closed = np.pad(field, 1, mode="edge")
+    left_out = np.pad(~inside & (field > level), 1, mode="edge")
+    closed[left_out] = 2 * level - closed[left_out]
     shell = np.pad(np.zeros(field.shape, bool), 1, constant_values=True)
     closed[shell] = np.minimum(level - np.abs(closed[shell] - level), np.nextafter(np.float32(level), np.float32(-np.inf)))
     points_ijk, triangles = _contour(closed, level, keep_triangles)
@@ -181,9 +182,13 @@ def read_surface(path: Path) -> tuple[TriangleMesh, np.ndarray]:
 def _without_small_islands(inside: np.ndarray, smallest_voxels: float) -> np.ndarray:
     if smallest_voxels <= 1:
         return inside
-    labels, _ = ndimage.label(inside, structure=np.ones((3, 3, 3)))
-    sizes = np.bincount(labels.ravel())
-    return inside & (sizes >= smallest_voxels)[labels]
+    labels, count = ndimage.label(inside, structure=np.ones((3, 3, 3)))
+    sizes = np.zeros(count + 1, np.int64)
+    for piece in labels:  # slice by slice: numpy counts and indexes by 64 bits, which are many for a large volume
+        sizes += np.bincount(piece.ravel(), minlength=count + 1)
+    keep = sizes >= smallest_voxels
+    keep[0] = False
+    return np.stack([keep[piece] for piece in labels])
 
 
 def _contour(field: np.ndarray, level: float, keep_triangles: float) -> tuple[np.ndarray, np.ndarray]:
@@ -200,6 +205,7 @@ def _contour(field: np.ndarray, level: float, keep_triangles: float) -> tuple[np
     contour.SetValue(0, level)
     contour.ComputeNormalsOff()
     contour.ComputeScalarsOff()
+    contour.ReleaseDataFlagOn()
     smooth = vtkWindowedSincPolyDataFilter()
     smooth.SetInputConnection(contour.GetOutputPort())
     smooth.SetNumberOfIterations(20)
@@ -210,6 +216,7 @@ def _contour(field: np.ndarray, level: float, keep_triangles: float) -> tuple[np
     smooth.NormalizeCoordinatesOn()
     last = smooth
     if keep_triangles < 1:
+        smooth.ReleaseDataFlagOn()
         last = vtkDecimatePro()
         last.SetInputConnection(smooth.GetOutputPort())
         last.SetTargetReduction(1 - keep_triangles)

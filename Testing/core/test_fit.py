@@ -142,13 +142,13 @@ def test_two_views_are_enough_to_fit():
 
 def test_every_view_comes_as_often_as_the_others(ready, monkeypatch):
     seen: Counter[int] = Counter()
-    taken = Cameras.__getitem__
+    taken, state = Cameras.__getitem__, _start(ready)
 
     def count(cameras, index):
         seen.update(np.asarray(index).tolist())
         return taken(cameras, index)
 
     monkeypatch.setattr(Cameras, "__getitem__", count)
-    _fit(ready, _start(ready))
+    _fit(ready, state)
     assert set(seen) == set(ready.training.tolist())
     assert max(seen.values()) - min(seen.values()) <= 1

@@ -48,7 +48,7 @@ def bone_threshold(attenuation_per_mm: np.ndarray, coverage: np.ndarray, chosen_
         return BoneThreshold(check_positive("chosen_per_mm", chosen_per_mm), "chosen by the user")
     volume = check_array("attenuation_per_mm", attenuation_per_mm, (None, None, None), dtype=np.float32)
     values = volume[check_array("coverage", coverage, volume.shape, dtype=np.float32) > 0]
-    values = np.clip(values, 0, _DENSEST_BONE_PER_MM)
+    np.clip(values, 0, _DENSEST_BONE_PER_MM, out=values)
     if values.size == 0 or values.max() < _FAINTEST_BONE_PER_MM:
         return BoneThreshold(
             _USUAL_THRESHOLD_PER_MM,

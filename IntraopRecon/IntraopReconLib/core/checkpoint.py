@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import time
 import zipfile
@@ -42,9 +41,8 @@ class Checkpoint:
         """
         if self._folder is None or time.monotonic() - self._last_save < least_seconds:
             return
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
         partial = self._folder / f"{stage}.npz.partial"
-        partial.write_bytes(buffer.getbuffer())
+        with partial.open("wb") as stream:
+            np.savez(stream, **arrays)
         os.replace(partial, self._folder / f"{stage}.npz")
         self._last_save = time.monotonic()

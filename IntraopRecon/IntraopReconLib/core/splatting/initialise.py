@@ -64,9 +64,13 @@ def fit_density(gaussians: Gaussians, cameras: Cameras, images: torch.Tensor, we
         images, weights: [view, row, column].
     """
     with torch.no_grad():
-        projected = project(gaussians, cameras)
-        factor = (weights * projected * images).sum() / (weights * projected * projected).sum().clamp(min=1e-12)
-        gaussians.log_densities += math.log(max(float(factor), 1e-6))
+        along, square = 0.0, 1e-12
+        for view in range(len(cameras)):  # one by one: all views of many Gaussians would be large
+            projected = project(gaussians, cameras[view : view + 1])[0]
+            weighted = weights[view] * projected
+            along += float((weighted * images[view]).sum())
+            square += float((weighted * projected).sum())
+        gaussians.log_densities += math.log(max(along / square, 1e-6))
 
 
 def _round(means: np.ndarray, sigmas: np.ndarray, densities: np.ndarray) -> Gaussians:

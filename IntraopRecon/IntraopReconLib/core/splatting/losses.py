@@ -60,7 +60,7 @@ def photon_weights(attenuation: Tensor, mask: Tensor) -> Tensor:
     Args:
         attenuation, mask: [view, row, column].
     """
-    return mask * torch.exp(-attenuation).clamp(max=1.0)
+    return attenuation.neg().exp_().clamp_(max=1.0).mul_(mask)  # in place: these are all images
 
 
 def ssim(projected: Tensor, measured: Tensor, peak: float, weights: Tensor) -> Tensor:

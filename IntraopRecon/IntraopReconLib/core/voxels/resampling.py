@@ -27,5 +27,9 @@ def resample(volume: np.ndarray, source: VoxelGrid, target: VoxelGrid) -> np.nda
         array_axis = 2 - axis
         shape = [-1 if a == array_axis else 1 for a in range(3)]
         near, far = np.take(result, low, array_axis), np.take(result, np.minimum(low + 1, size - 1), array_axis)
-        result = near + fraction.reshape(shape) * (far - near)
+        far -= near  # in place: these are volumes, which may be large
+        far *= fraction.reshape(shape)
+        far += near
+        del near
+        result = far
     return result
