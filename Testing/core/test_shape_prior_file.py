@@ -163,8 +163,12 @@ def test_an_implicit_network_of_other_numbers_is_refused(tmp_path, content, name
 def test_weights_and_calibration_that_are_no_numbers_are_refused(tmp_path, content, value):
     data = data_of(content)
     refine = {name: weights.float() * value for name, weights in data["refine"].items()}
-    for changes in ({"refine": refine}, {"temperature": [value, 1.0]}, {"temperature": ["a", 1.0]}, {"usual_evidence": value}):
+    for changes in ({"refine": refine}, {"temperature": [value, 1.0]}, {"temperature": ["a", 1.0]}, {"usual_evidence": float("nan")}):
         refused(put_data(tmp_path, content, data | changes), "damaged")
+
+
+def test_a_prior_that_believes_all_slices_comes_back(tmp_path, content):
+    assert load_prior(put_data(tmp_path, content, data_of(content) | {"usual_evidence": -float("inf")})).usual_evidence == -np.inf
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -108,7 +109,9 @@ def _from_data(data: Any, card: PriorCard, path: Path) -> Prior:
         inr = {name: value.float() for name, value in data["inr"].items()}
         _check_inr(inr)
         base, per_voxel, usual = (float(number) for number in (*data["temperature"], data["usual_evidence"]))
-        _check_numbers([*inr.values(), *refine.state_dict().values(), torch.tensor([base, per_voxel, usual])])
+        _check_numbers([*inr.values(), *refine.state_dict().values(), torch.tensor([base, per_voxel])])
+        if math.isnan(usual):  # infinity says that all slices are believed, or none
+            raise ValueError("usual_evidence: expected a number.")
         prior = Prior(card, inr, refine.eval(), Temperature(base, per_voxel), usual)
     except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"The prior {path} is damaged.", _REMEDY) from error
