@@ -104,6 +104,18 @@ def test_too_few_slices_for_a_test_are_interpolated(trained):
     assert not verdict.use_prior and "interpolated" in verdict.reason and "not used" in verdict.warnings[0]
 
 
+def test_a_prior_that_its_own_kind_denies_is_not_used(trained):
+    """The implicit network explains the slices, and still the residual network does harm."""
+    view, prior = view_of(Toy().slices("axial", 5.0)), replace(harmful(trained), usual_evidence=-1e6)
+    prediction = predict(prior, view)
+    verdict = judge(prior, view, prediction, "auto")
+    assert not verdict.use_prior and "fit the prior" in verdict.reason and "left out" in verdict.reason
+    assert len(verdict.warnings) == 1 and "was not used" in verdict.warnings[0]
+    assert judge(prior, view, prediction, "inr").use_prior
+    few = view_of(Toy().slices("three"))
+    assert judge(prior, few, predict(prior, few), "auto").use_prior  # nothing can be left out
+
+
 def test_a_structure_too_small_for_the_prior_is_interpolated(trained):
     """Nearly all of its points are far outside, which any prior explains."""
     slices = ball_slices(2.5, 2.0, pixel_mm=0.25)

@@ -27,12 +27,11 @@ from .prior import Prior
 from .refine import LOGITS_PER_VOXEL
 from .sampling import MAX_VOXELS, Context
 from .surface import SMALLEST_ISLAND, beyond_images, confidence_at, evaluate, reaches_border, whole_grid
-from .trust import Verdict, judge
+from .trust import AGREEMENT, Verdict, judge
 
 Report = Callable[[float, str], None]
 _TELLING_VOXELS = 500  # of the cube inside the structure
 _CUT_OFF = "The completed shape is cut off at the border of the result: outline the structure where it ends, or use larger voxels."
-_DISAGREEMENT = 0.8  # Dice of completion and interpolation below which the clinician is told
 
 
 def complete(
@@ -174,7 +173,7 @@ def _cut_off(logits: np.ndarray) -> tuple[str, ...]:
 
 
 def _disagreement(agreement: float) -> tuple[str, ...]:
-    if agreement >= _DISAGREEMENT:
+    if agreement >= AGREEMENT:
         return ()
     return (
         f"The completed shape and plain interpolation agree in {100 * agreement:.0f} % only (Dice): much of the shape comes from the "

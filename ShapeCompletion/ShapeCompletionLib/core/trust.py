@@ -21,6 +21,7 @@ from .surface import evaluate
 # than it will: one that is no more than a little better there would do harm.
 _LARGEST_ERROR_SHARE = 0.65
 _SMALLEST_SHARE = 0.1  # of the edge of what the prior looks at; six of its voxels show no detail
+AGREEMENT = 0.8  # Dice of completion and interpolation below which the prior has made much of the shape
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ class HeldOut:
 def judge(prior: Prior, view: CubeView, prediction: Prediction, method: Method) -> Verdict:
     """Decide on the prior.
 
-    Slices as probable as the prior's own kind usually makes them are enough, where they show more than a speck: nearly all points of its
-    slices are far outside, which is easy to explain. Otherwise every second slice is left out and predicted from
-    the others, by the prior and by interpolation, and the prior is used if it is clearly better; where too few slices are there for that,
-    interpolation.
+    Slices as probable as the prior's own kind usually makes them are enough, where they show more than a speck (nearly all points of which
+    are far outside, which is easy to explain) and where the prior, if it makes much else of them than interpolation does, predicts slices
+    left out no worse. Otherwise every second slice is left out and predicted from the others, by the prior and by interpolation, and the
+    prior is used if it is clearly better; where too few slices are there for that, interpolation.
 
     Args:
         prior: What was used.
@@ -58,7 +59,7 @@ def judge(prior: Prior, view: CubeView, prediction: Prediction, method: Method) 
     title = prior.card.title
     small = _is_small(view)
     if prediction.evidence >= prior.usual_evidence and not small:
-        return Verdict(True, f"The slices fit the prior {title}.", ())
+        return _of_a_fit(prior, view, prediction, method)
     unusual = f"The slices are unlike what the prior {title} was trained on"
     if small:
         unusual = f"The structure is too small for the prior {title}, which looks at {view.grid.extent_mm[0]:.0f} mm"
@@ -68,10 +69,27 @@ def judge(prior: Prior, view: CubeView, prediction: Prediction, method: Method) 
         return Verdict(True, "The prior was asked for.", (f"{unusual}{', and interpolation explains them better' if worse else ''}.",))
     if test is None:
         return Verdict(False, f"{unusual}, so they were interpolated.", (f"{unusual}: the prior was not used.",))
-    figures = f"on {test.slices} slices left out, the prior reaches a Dice of {test.prior:.2f}, interpolation {test.interpolation:.2f}"
+    figures = _figures(test)
     if 1 - test.prior < _LARGEST_ERROR_SHARE * (1 - test.interpolation):
         return Verdict(True, f"{unusual}, but it helps: {figures}.", ())
     return Verdict(False, f"{unusual}: {figures}, so they were interpolated.", (f"{unusual}: the prior was not used.",))
+
+
+def _of_a_fit(prior: Prior, view: CubeView, prediction: Prediction, method: Method) -> Verdict:
+    """Decide on a prior that the slices fit: where it says something else than interpolation, slices left out must not deny it."""
+    fits = f"The slices fit the prior {prior.card.title}"
+    if method == "inr" or dice(prediction.logits > 0, view.field_and_distance[0] > 0) >= AGREEMENT:
+        return Verdict(True, f"{fits}.", ())
+    test = predict_left_out(prior, view)
+    if test is None or test.prior >= test.interpolation:
+        return Verdict(True, f"{fits}.", ())
+    return Verdict(
+        False, f"{fits}, but {_figures(test)}, so they were interpolated.", (f"{fits} but it predicts them badly: it was not used.",)
+    )
+
+
+def _figures(test: HeldOut) -> str:
+    return f"on {test.slices} slices left out, the prior reaches a Dice of {test.prior:.2f}, interpolation {test.interpolation:.2f}"
 
 
 def _is_small(view: CubeView) -> bool:
