@@ -30,7 +30,7 @@ def explain(error: BaseException, log_file: Path | None = None) -> SparseAnatomy
     """
     if isinstance(error, SparseAnatomyError):
         return error
-    if isinstance(error, KeyboardInterrupt):
+    if was_interrupted(error):
         return Cancelled()
     if is_disk_full(error):
         where = f" while writing {error.filename}" if isinstance(error, OSError) and error.filename else ""
@@ -76,6 +76,13 @@ def append_log(text: str, log_file: Path | None = None) -> Path | None:
     except OSError:
         return None if log_file is None else append_log(text)
     return log_file
+
+
+def was_interrupted(error: BaseException | None) -> bool:
+    """Whether a keyboard interrupt is behind the error: one that comes within a compiled kernel is wrapped into a SystemError."""
+    while isinstance(error, SystemError):
+        error = error.__cause__ or error.__context__
+    return isinstance(error, KeyboardInterrupt)
 
 
 def is_disk_full(error: BaseException) -> bool:

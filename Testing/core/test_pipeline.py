@@ -15,9 +15,12 @@ from IntraopReconLib.core.config import ReconstructionConfig
 from IntraopReconLib.core.pipeline import job_folder, reconstruct_case
 from IntraopReconLib.core.reconstruction import silent
 from SparseAnatomyLib.errors import Cancelled, InputError, ResourceError
+from SparseAnatomyLib.failures import explain
 from SparseAnatomyLib.provenance import result_warnings
 
 CONFIG = ReconstructionConfig(spacing_mm=4.0)
+IN_A_KERNEL = SystemError("CPUDispatcher returned a result with an exception set")  # as Ctrl-C within a compiled kernel comes out of it
+IN_A_KERNEL.__cause__ = KeyboardInterrupt()
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +69,7 @@ def test_a_case_becomes_a_result_and_nothing_else_is_left(case, tmp_path, fake):
     assert json.loads(paths["report_json"].read_text())["inputs_sha256"].keys() > {"poses.json"}
 
 
-@pytest.mark.parametrize("error", [Cancelled(), KeyboardInterrupt(), ResourceError("Full."), MemoryError()])
+@pytest.mark.parametrize("error", [Cancelled(), KeyboardInterrupt(), ResourceError("Full."), MemoryError(), IN_A_KERNEL])
 def test_an_interrupted_run_goes_on_from_its_checkpoint(case, tmp_path, fake, error):
     fake(error)
     with pytest.raises(type(error)):
@@ -74,6 +77,10 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(case, tmp_path, fake, er
     again = fake()
     reconstruct_case(case, tmp_path / "out", CONFIG, silent)
     assert again.found == ["half way"] and not job_folder(tmp_path / "out").exists()
+
+
+def test_an_interrupt_within_a_kernel_is_a_cancel():
+    assert (explain(IN_A_KERNEL).kind, explain(IN_A_KERNEL).exit_code) == ("cancelled", 3)
 
 
 def test_a_checkpoint_of_other_settings_or_other_xrays_is_thrown_away(case, tmp_path, fake):
@@ -91,7 +98,7 @@ def test_a_checkpoint_of_other_settings_or_other_xrays_is_thrown_away(case, tmp_
         assert reconstruct.found == [""]
 
 
-@pytest.mark.parametrize("error", [InputError("View 3 is empty."), KeyError("bug"), ValueError("bug")])
+@pytest.mark.parametrize("error", [InputError("View 3 is empty."), KeyError("bug"), SystemError("bug")])
 def test_a_failure_leaves_no_checkpoint_that_would_make_it_fail_again(case, tmp_path, fake, error):
     fake(error)
     with pytest.raises(type(error)):

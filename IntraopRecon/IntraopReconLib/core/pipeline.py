@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from SparseAnatomyLib.errors import Cancelled, InputError, ResourceError
-from SparseAnatomyLib.failures import is_disk_full
+from SparseAnatomyLib.failures import is_disk_full, was_interrupted
 from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.staging import check_result_folder, only_writer
 
@@ -30,7 +30,7 @@ _FINGERPRINT = "inputs.sha256"
 _BYTES_PER_VOXEL = 56  # two volumes, the old and the new, and the checkpoint, the last and the next
 _BYTES_BESIDES = 50_000_000  # mesh, pictures, report
 _STANDARDIZED = 0.15  # of the work, where X-rays are standardized
-_KEEPS_CHECKPOINT = (Cancelled, ResourceError, MemoryError, KeyboardInterrupt)
+_KEEPS_CHECKPOINT = (Cancelled, ResourceError, MemoryError)
 
 
 def reconstruct_case(case: Path, out: Path, config: ReconstructionConfig, report: Report, skipped: Collection[str] = ()) -> dict[str, Path]:
@@ -115,7 +115,7 @@ def _checkpoint_folder(out: Path, fingerprint: str) -> Iterator[Path]:
         except BaseException as error:
             if is_disk_full(error):
                 raise _disk_full(out) from error
-            if not isinstance(error, _KEEPS_CHECKPOINT):
+            if not (isinstance(error, _KEEPS_CHECKPOINT) or was_interrupted(error)):
                 shutil.rmtree(out if is_new else job, ignore_errors=True)
             raise
         shutil.rmtree(job, ignore_errors=True)
