@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from IntraopReconLib.core.voxels.resampling import resample
+from IntraopReconLib.core.voxels.resampling import mean_volume, resample
 from SparseAnatomyLib.frames import transform_points
 from SparseAnatomyLib.grid import VoxelGrid
 
@@ -65,3 +65,13 @@ def test_the_given_volume_is_left_alone():
     result = resample(volume, grid, grid)
     result += 1
     assert volume.max() == 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_mean_is_numpy_s_and_changes_nothing(count):
+    volumes = list(np.random.default_rng(count).random((count, 4, 5, 6)).astype(np.float32))
+    before = np.array(volumes)
+    result = mean_volume(iter(volumes))
+    np.testing.assert_array_equal(result, np.mean(before, axis=0))
+    np.testing.assert_array_equal(volumes, before)
+    assert result.dtype == np.float32 and not any(np.shares_memory(result, volume) for volume in volumes)

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ from .splatting.losses import photon_weights
 from .splatting.projector import Cameras
 from .splatting.voxelizer import voxelize
 from .voxels.projection import ViewOnGrid, project_volume
-from .voxels.resampling import resample
+from .voxels.resampling import mean_volume, resample
 from .voxels.sart import SartState, residual_rmse, run_sart, smooth
 from .xrays.radiograph import MeasuredView
 
@@ -80,8 +81,8 @@ def reconstruct(
         return run.finish(run.ixgs(), "ixgs")
     coarse = run.coarse()
     methods = run.decide(coarse) if config.method == "auto" else (config.method,)
-    volumes = [run.splat(coarse) if method == "splat" else run.voxel(coarse) for method in run.in_turn(methods)]
-    return run.finish(np.mean(volumes, axis=0), "+".join(methods))
+    volume = mean_volume(run.splat(coarse) if method == "splat" else run.voxel(coarse) for method in run.in_turn(methods))
+    return run.finish(volume, "+".join(methods))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -201,7 +202,10 @@ class _Run:
         low, high = UNDECIDED
         if low * rmse < self.candidates["splat"] < high * rmse:
             return "splat", "voxel"
-        return (min(self.candidates, key=self.candidates.__getitem__),)
+        best = min(self.candidates, key=self.candidates.__getitem__)
+        if best == "splat":
+            self.sart_states.clear()  # five volumes
+        return (best,)
 
     def coarse(self) -> tuple[np.ndarray, VoxelGrid]:
         """Reconstruct coarse voxels at four times, then at twice the spacing; show both."""
@@ -209,20 +213,21 @@ class _Run:
         for level, (factor, cycles) in enumerate(zip((4, 2), self.effort.coarse_cycles, strict=True)):
             grid = self.acquisition.grid(self.config.spacing_mm * factor)
             binned = self.acquisition.binned(self.acquisition.binning_for(self.config.spacing_mm * factor))
-            start = np.zeros(grid.shape_kji, np.float32) if volume is None else resample(volume, previous, grid)
+            start = partial(np.zeros, grid.shape_kji) if volume is None else partial(resample, volume, previous, grid)
             work = _SartWork(f"coarse{factor}", binned, grid, SartSettings(cycles), (0.03 + 0.07 * level, 0.07))
             volume, previous = self.sart(work, start, self.acquisition.training, cycles), grid
             self.judge("coarse voxels", residual_rmse(binned, self.acquisition.withheld, grid, volume))
             self.report(0.1 + 0.07 * level, "Coarse volume", (volume, self.lps(grid)))
+        self.sart_states.clear()
         return volume, previous
 
-    def sart(self, work: _SartWork, start: np.ndarray, indices: np.ndarray, until: int) -> np.ndarray:
-        """Run SART cycles up to `until` with progress and checkpoints, from where this work stands."""
+    def sart(self, work: _SartWork, start: Callable[[], np.ndarray], indices: np.ndarray, until: int) -> np.ndarray:
+        """Run SART cycles up to `until` with progress and checkpoints, from where this work stands or, if it is new, from `start`."""
         state = self.sart_states.get(work.stage)
         if state is None:
             saved = self.checkpoint.load(work.stage)
             numbers = {"momentum": float(saved["momentum"]), "cycle": int(saved["cycle"])} if saved else {}
-            state = SartState(**{**saved, **numbers}) if saved else SartState.of(start)
+            state = SartState(**{**saved, **numbers}) if saved else SartState.of(start())
             self.sart_states[work.stage] = state
 
         def after_cycle(now: SartState) -> None:
@@ -244,7 +249,7 @@ class _Run:
         """Run the voxel method's cycles at the final spacing up to `until`."""
         begin = DECIDED if self.config.method == "auto" else 0.24  # coarse Gaussians were fitted before
         work = _SartWork("voxel", self.acquisition, self.grid, SartSettings(self.effort.voxel_cycles), (begin, MADE - begin))
-        return self.sart(work, resample(*coarse, self.grid), indices, until)
+        return self.sart(work, lambda: resample(*coarse, self.grid), indices, until)
 
     def voxel(self, coarse: tuple[np.ndarray, VoxelGrid]) -> np.ndarray:
         """Reconstruct voxels at the final spacing."""
@@ -299,21 +304,24 @@ class _Run:
 
         Several fits from different random starts make different errors, which their mean lessens.
         """
-        volumes = []
-        for seed in range(self.config.seed, self.config.seed + self.effort.fits):
-            state = self.splat_coarsely(coarse, seed)
-            given_back = round(WITHHELD_SHARE * self.effort.splat_steps)
-            self.fit(state, self.acquisition.training, given_back, seed)
-            self.judge_withheld(f"splats{seed}", lambda state=state: self.voxelized(state))
-            self.fit(state, self.acquisition.used, self.effort.splat_steps, seed)
-            volumes.append(self.voxelized(state))
-            self.report(0.24 + 0.5 * len(volumes) / self.effort.fits, "Fitting the bone to the X-rays", (volumes[-1], self.lps(self.grid)))
-        volume = np.mean(volumes, axis=0)
+        volume = mean_volume(self.splatted(coarse, seed) for seed in range(self.config.seed, self.config.seed + self.effort.fits))
         with self.stage("polish"):
             smooth(volume, self.grid)
         settings = SartSettings(self.effort.polish_cycles, relaxation=0.5, last_relaxation=0.5, tv_mm=POLISH_TV_MM)
         work = _SartWork("polish", self.acquisition, self.grid, settings, (0.75, 0.15))
-        return self.sart(work, volume, self.acquisition.used, settings.cycles)
+        polished = self.sart(work, lambda: volume, self.acquisition.used, settings.cycles)
+        del self.sart_states["polish"]
+        return polished
+
+    def splatted(self, coarse: tuple[np.ndarray, VoxelGrid], seed: int) -> np.ndarray:
+        """Fit Gaussians to images of full resolution and voxelize them."""
+        state = self.splat_coarsely(coarse, seed)
+        self.fit(state, self.acquisition.training, round(WITHHELD_SHARE * self.effort.splat_steps), seed)
+        self.judge_withheld(f"splats{seed}", lambda: self.voxelized(state))
+        self.fit(state, self.acquisition.used, self.effort.splat_steps, seed)
+        volume, done = self.voxelized(state), (seed - self.config.seed + 1) / self.effort.fits
+        self.report(0.24 + 0.5 * done, "Fitting the bone to the X-rays", (volume, self.lps(self.grid)))
+        return volume
 
     def voxelized(self, state: FitState) -> np.ndarray:
         """Return the field of the Gaussians on the final grid."""
@@ -343,6 +351,7 @@ class _Run:
     def finish(self, volume: np.ndarray, method: str) -> Reconstruction:
         """Project the volume into all views, see what they constrain, and grade."""
         self.report(0.92, "Checking the volume against the X-rays")
+        self.sart_states.clear()
         if not self.candidates:
             self.candidates[method] = self.curve[-1].withheld_rmse
         with self.stage("coverage"):

@@ -1,6 +1,8 @@
-"""Volumes from one grid onto another."""
+"""Volumes from one grid onto another, and the mean of several."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -33,3 +35,11 @@ def resample(volume: np.ndarray, source: VoxelGrid, target: VoxelGrid) -> np.nda
         del near
         result = far
     return result
+
+
+def mean_volume(volumes: Iterable[np.ndarray]) -> np.ndarray:
+    """Return the mean of at least one volume, float32; they may be made one after the other, and none is kept or changed."""
+    total, count = np.zeros(1, np.float32), 0
+    for count, volume in enumerate(volumes, 1):
+        total = volume.copy() if count == 1 else np.add(total, volume, out=total)
+    return np.divide(total, np.float32(count), out=total)
