@@ -34,9 +34,11 @@ def run(capsys, *arguments):
     return code, captured.out, captured.err
 
 
+@pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize("format", ["matrices", "matrices-json", "rtk", "slicer", "mayacam", "mayacam1"])
-def test_out_and_in_again(case, tmp_path, capsys, format):
+def test_out_and_in_again(case, tmp_path, capsys, format, order):
     before = read_poses(case / "poses.json")
+    write_poses(case / "poses.json", before[::order])
     out = tmp_path / {"matrices": "p.txt", "matrices-json": "p.json", "rtk": "p.xml"}.get(format, "poses")
     assert run(capsys, "export-poses", case, "--out", out, "--format", format)[0] == 0
     code, said, warned = run(capsys, "import-poses", case, out)

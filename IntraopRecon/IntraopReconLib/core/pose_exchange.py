@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.staging import write_together
@@ -59,6 +59,8 @@ def import_into_case(
 def export_from_case(folder: Path, path: Path, format: PoseFormat) -> tuple[list[Path], list[str]]:
     """Write the poses of a case for another program; views that were graded red are left out.
 
+    They are in the order of the X-rays' names, whatever that of `poses.json` is: a file without names is read in this order again.
+
     Args:
         folder: The case folder with its `poses.json`.
         path: The file, or the folder of a format with one file a camera.
@@ -72,7 +74,7 @@ def export_from_case(folder: Path, path: Path, format: PoseFormat) -> tuple[list
         ResourceError: The disk is full.
     """
     folder = Path(folder)
-    posed = read_poses(folder / POSES_FILE)
+    posed = sorted(read_poses(folder / POSES_FILE), key=lambda one: (PurePosixPath(one.image), one.frame))
     kept = [one for one in posed if one.grade != "red"]
     warnings = [f"{one.image} was left out: its calibration is graded red." for one in posed if one.grade == "red"]
     return export_poses(kept, path, format, _beads(folder)), warnings
