@@ -17,9 +17,11 @@ from ShapeCompletionLib.core.config import CompletionConfig, Device, EvaluationC
 from ShapeCompletionLib.core.prior_card import EXTENT_RANGE_MM
 from SparseAnatomyLib.commandline import progress_bar, run_command
 from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.staging import check_result_folder
 
 _COMPLETION = CompletionConfig()
 _TRAINING = TrainingConfig()
+_PRIOR_BYTES, _FIGURES_BYTES = 100e6, 1e6  # with the checkpoints of its training
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class Train:
         if not self.segmentations.is_dir():
             raise InputError(f"There is no folder {self.segmentations}.", "Name the folder that holds the segmentations.")
         config = self._config()
+        check_result_folder(self.out.parent, _PRIOR_BYTES)  # before hours of work
         from ShapeCompletionLib.core.prior import load_prior
         from ShapeCompletionLib.core.shapes import load_shapes
         from ShapeCompletionLib.core.train_prior import PriorInfo, train_prior
@@ -176,6 +179,10 @@ class Evaluate:
         from ShapeCompletionLib.core.config_check import config_from_json
 
         steps = config_from_json({"steps": self.steps}).steps
+        if self.out is not None:
+            check_result_folder(self.out.parent, _FIGURES_BYTES)  # before hours of work
+            if self.out.is_dir():
+                raise InputError(f"{self.out} is a folder, not a file.", "Choose a file for the figures, such as figures.json.")
         from ShapeCompletionLib.core.evaluate import evaluate_prior
         from SparseAnatomyLib.provenance import json_ready
 
