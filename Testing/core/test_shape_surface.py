@@ -176,6 +176,20 @@ def test_confidence_is_larger_near_the_slices():
     assert confidence[apart < 1].mean() > confidence[apart > 6].mean() + 0.1
 
 
+def test_nothing_is_surer_than_the_outlines_themselves():
+    """Beside a slice the correction rises steeply with the distance, which is no sign of being sure."""
+    slices = Toy().slices("axial", 12.0, 0.0)
+    view, grid = cube_view(slices, CUBE_MM), VoxelGrid.box(np.zeros(3), EXTENT_MM - 1, 1.0)
+    temperature = Temperature(0.8, 0.3)
+    logits, distance = evaluate(view, correction(4.0, 3.0), grid)
+    k, j, i = np.nonzero(ndimage.binary_dilation(logits > 0) & (logits <= 0))
+    points = transform_points(grid.lps_from_ijk, np.stack([i, j, k], -1).astype(float))
+    confidence = confidence_at(points, logits, distance, grid, temperature)
+    apart_mm = distance[k, j, i] * view.voxel_mm
+    means = [confidence[(apart_mm >= low) & (apart_mm < low + 1)].mean() for low in (0, 1, 2, 4)]
+    assert means == sorted(means, reverse=True) and means[0] > 0.95
+
+
 @pytest.mark.parametrize("spacing_mm", [0.5, 2.0])
 def test_confidence_follows_the_slope_of_the_logit(spacing_mm):
     """A plane of logits with slope s per mm and temperature T passes within 1 mm with probability 2 sigmoid(s / T) - 1."""

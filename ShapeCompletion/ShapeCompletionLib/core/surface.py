@@ -200,7 +200,8 @@ def confidence_at(
     """Return the probability that the true surface passes within 1 mm of each point, float32 [n].
 
     With calibrated logits that change by s per mm across the surface, the surface lies within 1 mm where the logit at the point is
-    within s of zero: 2·sigmoid(s) - 1.
+    within s of zero: 2·sigmoid(s) - 1. Within a voxel of the cube from a slice, where the network's correction fades, doubt fades with it:
+    on the slice the surface is the outline.
 
     Args:
         points_lps_mm: On the surface, [n, 3].
@@ -217,5 +218,6 @@ def confidence_at(
         below[:, axis], above[:, axis] = np.maximum(place[:, axis] - 1, 0), np.minimum(place[:, axis] + 1, grid.shape_kji[axis] - 1)
         apart_mm = np.maximum(above[:, axis] - below[:, axis], 1) * spacing_mm
         slope += ((logits[tuple(above.T)] - logits[tuple(below.T)]) / apart_mm) ** 2
-    per_mm = np.sqrt(slope) / temperature.at(distance[tuple(place.T)])
-    return (2 * expit(per_mm) - 1).astype(np.float32)
+    apart = distance[tuple(place.T)]
+    doubt = 2 - 2 * expit(np.sqrt(slope) / temperature.at(apart))
+    return (1 - np.minimum(apart, 1) * doubt).astype(np.float32)
