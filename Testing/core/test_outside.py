@@ -43,6 +43,13 @@ def test_what_lies_beyond_leaves_the_images(views):
     assert _error(cleaned, bare) < 0.5 * _error(full, bare)
 
 
+def test_nothing_lies_beyond_a_region_that_is_larger_than_all_views(views):
+    wide = prepare(views[1], replace(REGION, extent_mm=(600.0, 700.0, 650.0)), 0)
+    cleaned, share = without_outside(wide, 0, lambda share: None)
+    assert share == 0
+    np.testing.assert_array_equal(cleaned.attenuation, wide.attenuation)
+
+
 def test_the_volume_inside_is_better_without_the_outside(views):
     full, (cleaned, _) = prepare(views[1], REGION, 0), _cleaned(views[1])
     errors = []

@@ -116,6 +116,7 @@ def test_what_slicer_itself_writes_is_read(tmp_path):
         ({"orientation": [1.0] * 9}, "perpendicular"),
         ({"orientation": [1.0, 0.0]}, "valid orientation"),
         ({"coordinateSystem": "IJK"}, "coordinate system"),
+        ({"coordinateSystem": ["LPS"]}, "coordinate system"),
         ({"coordinateUnits": "m"}, "millimeters"),
     ],
 )

@@ -8,8 +8,12 @@ from dataclasses import replace
 import numpy as np
 from scipy.ndimage import zoom
 
+from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.grid import VoxelGrid
+
 from .acquisition import Acquisition
 from .config import ReconstructionConfig, SartSettings
+from .coverage import default_region
 from .voxels.projection import ViewOnGrid, project_volume
 from .voxels.sart import SartState, run_sart
 
@@ -58,8 +62,11 @@ def without_outside(acquisition: Acquisition, seed: int, after_cycle: Callable[[
     Returns:
         The acquisition without the outside, and the outside's share of all attenuation.
     """
-    spacing = float(acquisition.extent_mm.max()) * MARGIN / VOXELS_ALONG
-    grid = acquisition.grid(spacing, MARGIN)
+    extent = _looked_at_mm(acquisition)
+    if (extent <= acquisition.extent_mm).all():
+        return acquisition, 0.0
+    spacing = float(extent.max()) / VOXELS_ALONG
+    grid = VoxelGrid.box(np.zeros(3), extent, spacing)
     factor = acquisition.binning_for(spacing)
     binned = acquisition.binned(factor)
     settings = SartSettings(CYCLES)
@@ -73,6 +80,16 @@ def without_outside(acquisition: Acquisition, seed: int, after_cycle: Callable[[
     shape = acquisition.attenuation.shape
     outside = np.stack([enlarged(image, factor, shape[1:]) for image in projections])
     return replace(acquisition, attenuation=acquisition.attenuation - outside * acquisition.weights), share
+
+
+def _looked_at_mm(acquisition: Acquisition) -> np.ndarray:
+    """Return the edges of the box that is looked at, [3]: `MARGIN` times the region's, but not far beyond what the views see."""
+    try:
+        seen = default_region(acquisition.geometries)
+    except InputError:  # nothing that all of them see: the region was set by hand
+        return MARGIN * acquisition.extent_mm
+    reach = 2 * np.abs(seen.center_lps_mm) + MARGIN * np.array(seen.extent_mm)
+    return np.clip(reach, acquisition.extent_mm, MARGIN * acquisition.extent_mm)
 
 
 def with_room(acquisition: Acquisition, spacing_mm: float) -> tuple[Acquisition, tuple[slice, slice, slice]]:

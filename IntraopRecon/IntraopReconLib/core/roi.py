@@ -32,7 +32,7 @@ def read_region(path: Path) -> Region:
     """
     path = Path(path)
     roi = _first_roi(path)
-    frame = _LPS_FROM.get(roi.get("coordinateSystem", "LPS"))
+    frame = _LPS_FROM.get(str(roi.get("coordinateSystem", "LPS")))
     if frame is None:
         raise InputError(f"The ROI in {path.name} has an unknown coordinate system.", "Save it again with coordinateSystem LPS or RAS.")
     if roi.get("coordinateUnits", "mm") != "mm":
