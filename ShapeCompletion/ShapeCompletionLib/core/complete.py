@@ -26,7 +26,7 @@ from .predict import Prediction, predict
 from .prior import Prior
 from .refine import LOGITS_PER_VOXEL
 from .sampling import MAX_VOXELS, Context
-from .surface import SMALLEST_ISLAND, beyond_images, confidence_at, evaluate, reaches_border, whole_grid
+from .surface import SMALLEST_ISLAND, beyond_images, confidence_at, evaluate, impose_outlines, reaches_border, whole_grid
 from .trust import AGREEMENT, Verdict, judge
 
 Report = Callable[[float, str], None]
@@ -75,6 +75,7 @@ def complete(
     used = prediction if verdict.use_prior else None
     with clock("surface"):
         grid, logits, distance = _on_grid(view, used, context)
+        impose_outlines(view, logits, grid)
         logits = _without_specks(logits, distance, float(grid.spacing_mm.max()) / 2 / view.voxel_mm)
     with clock("probability"):
         temperature = prior.temperature if prior is not None and used else INTERPOLATION

@@ -21,6 +21,7 @@ from .sampling import Slice
 _NEAR = 3.0 * LOGITS_PER_VOXEL  # of the logit: farther than three voxels of the cube from the surface no detail changes the sign
 SMALLEST_ISLAND = 0.01  # of the shape's volume; less is a speck of the network's
 _SAME_PLACE = 1e-3  # voxels
+_FAINT = np.float32(0.1)  # a logit close to the surface
 _ROOM_VOXELS = 2.0  # of the cube, around a shape
 _SATURATED = 5.0 * LOGITS_PER_VOXEL  # farther still, a voxel of the cube stands for all that is nearest to it
 
@@ -70,6 +71,31 @@ def _unclear(outlined: np.ndarray, logits: np.ndarray, distance: np.ndarray) -> 
     decides = ((outlined > 0) != (logits > 0)) | ((np.abs(outlined) < _NEAR) & (np.abs(logits) >= _NEAR))
     decides &= distance < 2  # more than the diagonal of a cell
     return ndimage.maximum_filter(decides, 3) if decides.any() else decides
+
+
+def impose_outlines(view: CubeView, logits: np.ndarray, grid: VoxelGrid) -> None:
+    """Put the voxel nearest to each pixel of a slice on the pixel's side, in place; not on grids coarser than the pixels.
+
+    On voxels that are pixels this changes nothing. Where planes run between the voxels, it decides the few that the surface passes by.
+
+    Args:
+        view: The slices.
+        logits: Of being inside, [k, j, i].
+        grid: Where the voxels lie.
+    """
+    voxel_mm = float(grid.spacing_mm.max())
+    fine = [voxel_mm <= (1 + _SAME_PLACE) * min(one.pixel_spacing_mm) for one in view.interpolation.slices]
+    signed_mm = np.where(np.repeat(fine, [one.mask.size for one in view.interpolation.slices]), view.interpolation.distances_mm, np.inf)
+    near = np.flatnonzero(np.abs(signed_mm) < 2 * voxel_mm)
+    ijk = transform_points(np.linalg.inv(grid.lps_from_ijk), view.interpolation.pixel_centers_lps_mm(near).astype(float))
+    nearest = np.rint(ijk).astype(np.int64)
+    within = ((nearest >= 0) & (nearest < grid.size_ijk)).all(1)
+    order = np.argsort(-((ijk - nearest)[within] ** 2).sum(1), kind="stable")  # the nearest pixel has the last word
+    flat = np.ravel_multi_index(tuple(nearest[within][order].T[::-1]), grid.shape_kji)
+    side = np.zeros(logits.size, np.int8)
+    side[flat] = np.where(signed_mm[near][within][order] > 0, 1, -1)
+    wrong = flat[(logits.ravel()[flat] > 0) != (side[flat] > 0)]
+    logits.ravel()[wrong] = _FAINT * side[wrong]
 
 
 def contradictions(slices: Sequence[Slice], logits: np.ndarray, grid: VoxelGrid) -> list[np.ndarray]:
