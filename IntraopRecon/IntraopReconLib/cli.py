@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,8 +88,9 @@ class Simulate:
         )
         with progress_bar() as report:
             simulate_case(self.ct, self.out, config, report)
-        calibrate = f"intraop-recon calibrate {self.out} && " if self.beads else ""
-        print(f"{self.views} X-rays are in {self.out}. Reconstruct them with: {calibrate}intraop-recon reconstruct {self.out} --out RESULT")
+        case = shlex.quote(str(self.out))
+        calibrate = f"intraop-recon calibrate {case} && " if self.beads else ""
+        print(f"{self.views} X-rays are in {self.out}. Reconstruct them with: {calibrate}intraop-recon reconstruct {case} --out RESULT")
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class Standardize:
         words = {"network": "by the network", "classical": "without a network", "original": "left as they are"}
         counts = ", ".join(f"{done.used[used]} {words[used]}" for used in words if done.used.get(used))
         print(f"X-rays: {counts}. Look at the pictures in {self.out / 'standardization'} and at {self.out / FILE} before you go on:")
-        print(f"intraop-recon reconstruct {self.out} --out RESULT")
+        print(f"intraop-recon reconstruct {shlex.quote(str(self.out))} --out RESULT")
 
 
 @dataclass(frozen=True)

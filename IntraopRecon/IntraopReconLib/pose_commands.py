@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,8 @@ class ImportPoses:
         settings = PoseFileSettings(self.coordinate_system, self.unit, self.rows_up, self.first_pixel)
         posed, warnings = import_into_case(self.case, self.files, settings, self.intrinsics)
         _warn(warnings)
-        print(f"{len(posed)} poses are in {self.case / 'poses.json'}. Reconstruct with: intraop-recon reconstruct {self.case} --out RESULT")
+        command = f"intraop-recon reconstruct {shlex.quote(str(self.case))} --out RESULT"
+        print(f"{len(posed)} poses are in {self.case / 'poses.json'}. Reconstruct with: {command}")
 
 
 @dataclass(frozen=True)

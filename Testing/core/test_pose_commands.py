@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from dataclasses import replace
 
@@ -94,3 +95,10 @@ def test_a_case_without_xrays_and_a_place_that_cannot_be_written(case, tmp_path,
     (tmp_path / "file").write_text("")
     assert run(capsys, "export-poses", case, "--out", tmp_path / "file" / "p.txt", "--format", "matrices")[0] == 2
     assert run(capsys, "export-poses", tmp_path, "--out", tmp_path / "p.txt", "--format", "matrices")[0] == 2
+
+
+def test_the_command_that_comes_next_can_be_pasted(original, tmp_path, capsys):
+    case = shutil.copytree(original, tmp_path / "a case; of 'mine'")
+    run(capsys, "export-poses", case, "--out", tmp_path / "p.txt", "--format", "matrices")
+    said = run(capsys, "import-poses", case, tmp_path / "p.txt")[1]
+    assert shlex.split(said.partition("Reconstruct with: ")[2]) == ["intraop-recon", "reconstruct", str(case), "--out", "RESULT"]
