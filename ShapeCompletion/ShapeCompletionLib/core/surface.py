@@ -15,12 +15,14 @@ from SparseAnatomyLib.grid import VoxelGrid
 from ._surface_numba import blend, coarse
 from .calibration import Temperature
 from .cube import CubeView
+from .interpolate import InterpolationField
 from .refine import FIELD_LIMIT, LOGITS_PER_VOXEL
 from .sampling import Slice
 
 _NEAR = 3.0 * LOGITS_PER_VOXEL  # of the logit: farther than three voxels of the cube from the surface no detail changes the sign
 SMALLEST_ISLAND = 0.01  # of the shape's volume; less is a speck of the network's
 _SAME_PLACE = 1e-3  # voxels
+_CLOSE = 4.0  # voxels of the cube; between slices closer than that, the field changes by more than the cube shows
 _FAINT = np.float32(0.1)  # a logit close to the surface
 _ROOM_VOXELS = 2.0  # of the cube, around a shape
 _SATURATED = 5.0 * LOGITS_PER_VOXEL  # farther still, a voxel of the cube stands for all that is nearest to it
@@ -49,12 +51,20 @@ def evaluate(view: CubeView, correction: np.ndarray | None, grid: VoxelGrid) -> 
     slopes = np.float32(_SATURATED), np.float32(LOGITS_PER_VOXEL)
     logits, distances = coarse(cube_logits, distance, unclear, cube_from_grid, size, *slopes)
     near = np.flatnonzero(np.abs(logits) < _NEAR)
-    near = np.concatenate([near, *contradictions(view.interpolation.slices, logits.reshape(grid.shape_kji), grid)])
+    if _closest_mm(view.interpolation) < _CLOSE * view.voxel_mm:
+        near = np.concatenate([near, *contradictions(view.interpolation.slices, logits.reshape(grid.shape_kji), grid)])
     if len(near):
         fine, fine_distance = view.interpolation.on_grid(grid, near)
         voxel, limits = np.float32(view.voxel_mm), (np.float32(FIELD_LIMIT), np.float32(LOGITS_PER_VOXEL))
         blend((logits, distances), near, (fine / voxel, fine_distance / voxel), corrected, cube_from_grid, size, *limits)
     return logits.reshape(grid.shape_kji), distances.reshape(grid.shape_kji)
+
+
+def _closest_mm(field: InterpolationField) -> float:
+    """Return the least distance between neighbors of a stack."""
+    normals = field.frames[np.searchsorted(field.stacks, field.stacks), 9:12]
+    apart = np.abs(np.diff((field.frames[:, :3] * normals).sum(1)))[np.diff(field.stacks) == 0]
+    return float(apart.min(initial=np.inf))
 
 
 def _unclear(outlined: np.ndarray, logits: np.ndarray, distance: np.ndarray) -> np.ndarray:
