@@ -96,6 +96,51 @@ def test_a_folder_without_the_structure_is_refused(tmp_path):
         load_shapes(tmp_path, 4)
 
 
+def _write(path, array, spacing=1.0, components=False):
+    image = SimpleITK.GetImageFromArray(array, isVector=components)
+    image.SetSpacing([spacing] * image.GetDimension())
+    SimpleITK.WriteImage(image, str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: _write(path, np.ones((8, 8), np.uint8)), "has 2 dimensions"),
+        (lambda path: _write(path, np.ones((8, 8, 8), np.uint8), spacing=1e5), r"voxels of 1e\+05 mm"),
+        (lambda path: _write(path, np.full((8, 8, 8), 0.5, np.float32)), "fractions"),
+        (lambda path: _write(path, np.ones((8, 8, 8, 3), np.uint8), components=True), "3 values per voxel"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-40]), "cannot be read|damaged|shorter|truncated"),
+    ],
+    ids=["2D", "spacing", "fractions", "colors", "truncated"],
+)
+@pytest.mark.parametrize("suffix", [".nrrd", ".nii.gz"])
+def test_rubbish_among_segmentations_is_named_and_not_trained_on(tmp_path, change, message, suffix):
+    rng = np.random.default_rng(0)
+    for name in ("good", "rubbish"):
+        _write(tmp_path / f"{name}{suffix}", rng.integers(0, 2, (8, 8, 8)).astype(np.uint8))
+    (tmp_path / "folder.nrrd").mkdir()
+    assert len(load_shapes(tmp_path, 1)) == 2
+    change(tmp_path / f"rubbish{suffix}")
+    with pytest.raises(InputError, match=message) as caught:
+        load_shapes(tmp_path, 1)
+    assert "rubbish" in caught.value.message
+    assert "Take it out of the folder" in caught.value.remedy
+
+
+def test_values_that_are_no_numbers_are_refused(tmp_path):
+    _write(tmp_path / "rubbish.nrrd", np.full((8, 8, 8), np.nan, np.float32))  # NIfTI is read with zeros instead
+    with pytest.raises(InputError, match="not numbers"):
+        load_shapes(tmp_path, 1)
+
+
+def test_a_speck_takes_no_more_than_a_structure(tmp_path):
+    speck = np.zeros((20, 20, 20), np.uint8)
+    speck[10, 10, 10] = 1
+    _write(tmp_path / "speck.nrrd", speck)
+    (shape,) = load_shapes(tmp_path, 1)
+    assert max(shape.signed_distance_mm.shape) < 200
+
+
 # Variations
 
 

@@ -46,17 +46,9 @@ def read_segmentation(path: Path, label: int = 1) -> tuple[np.ndarray, VoxelGrid
     path = Path(path)
     if label < 1:
         raise InputError(f"The label {label} is no structure: labels count from 1, and 0 is background.", "Choose the structure's label.")
-    image = read_image(path)
-    if image.GetDimension() != 3:
-        raise InputError(f"{path} has {image.GetDimension()} dimensions, and a segmentation has three.", _EXPORT)
-    segments = _segments(image)
-    layers = image.GetNumberOfComponentsPerPixel()
-    if layers > 1 and not segments:
-        raise InputError(f"{path} holds {layers} values per voxel, such as colors, and not one label.", _EXPORT)
-    grid = grid_of(image, path)
-    _check_place(grid, path)
+    image, grid = read_labels(path)
+    segments, layers = _segments(image), image.GetNumberOfComponentsPerPixel()
     array = SimpleITK.GetArrayFromImage(image)
-    _check_values(array, path)
     stacked = array.reshape(*array.shape[:3], layers)
     inside = stacked == label
     found = inside.reshape(-1, layers).any(0)
@@ -68,6 +60,24 @@ def read_segmentation(path: Path, label: int = 1) -> tuple[np.ndarray, VoxelGrid
         names = ", ".join(segment.name for segment in segments if segment.value == label)
         raise InputError(f"{path} has overlapping segments with the same label {label}: {names}.", "Export one of them as a label volume.")
     return np.ascontiguousarray(inside[..., int(np.argmax(found))]), grid
+
+
+def read_labels(path: Path) -> tuple[SimpleITK.Image, VoxelGrid]:
+    """Read a label volume as it is, and where its voxels lie.
+
+    Raises:
+        InputError: No such file, it is damaged, or no label volume.
+    """
+    image = read_image(path)
+    if image.GetDimension() != 3:
+        raise InputError(f"{path} has {image.GetDimension()} dimensions, and a segmentation has three.", _EXPORT)
+    layers = image.GetNumberOfComponentsPerPixel()
+    if layers > 1 and not _segments(image):
+        raise InputError(f"{path} holds {layers} values per voxel, such as colors, and not one label.", _EXPORT)
+    grid = grid_of(image, path)
+    _check_place(grid, path)
+    _check_values(SimpleITK.GetArrayViewFromImage(image), path)
+    return image, grid
 
 
 def _segments(image: SimpleITK.Image) -> list[_Segment]:

@@ -13,6 +13,8 @@ import SimpleITK
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.grid import VoxelGrid
 
+from .segmentation_file import read_labels
+
 SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha", ".mhd")
 _MARGIN_MM = 8.0
 _VOXELS = 100  # along the longest edge: twice as fine as the cube that a prior looks at
@@ -56,9 +58,10 @@ def load_shapes(folder: Path, label: int, patient_pattern: str = "") -> list[Tra
         patient_pattern: Regular expression whose first match in the file's name is the patient; by default each file is a patient.
 
     Raises:
-        InputError: The folder has no such segmentation.
+        InputError: The folder has no such segmentation, or a file in it is damaged or no label volume.
     """
-    paths = sorted(path for path in Path(folder).rglob("*") if path.name.endswith(SUFFIXES) and not path.name.startswith("."))
+    names = (path for path in Path(folder).rglob("*") if path.name.endswith(SUFFIXES) and not path.name.startswith("."))
+    paths = sorted(path for path in names if path.is_file())
     shapes = []
     for path in paths:
         match = re.search(patient_pattern, path.name) if patient_pattern else None
@@ -78,9 +81,13 @@ def load_shapes(folder: Path, label: int, patient_pattern: str = "") -> list[Tra
 def _read(path: Path, label: int) -> SimpleITK.Image:
     """Return a label of a file as a mask."""
     try:
-        return SimpleITK.ReadImage(str(path)) == label
-    except RuntimeError as error:
-        raise InputError(f"{path} cannot be read as a segmentation.", "Take it out of the folder, or export it again.") from error
+        image, _ = read_labels(path)
+    except InputError as error:
+        raise InputError(error.message, f"Take it out of the folder, or mend it: {error.remedy}") from error
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        message = f"{path} holds overlapping segments in several layers."
+        raise InputError(message, "Export the structure alone as a label volume.")
+    return image == label
 
 
 def signed_distance_field(mask: SimpleITK.Image, spacing_mm: float | None = None) -> tuple[np.ndarray, VoxelGrid] | None:
@@ -88,7 +95,7 @@ def signed_distance_field(mask: SimpleITK.Image, spacing_mm: float | None = None
 
     Args:
         mask: 3D, zero outside.
-        spacing_mm: Of the field; a hundredth of the structure's longest edge by default.
+        spacing_mm: Of the field; a hundredth of the structure's longest edge by default, or of twice the margin where it is smaller.
 
     Returns:
         Millimeters, positive inside, float32 [k, j, i], and where the voxels lie; None where the mask is empty.
@@ -106,7 +113,7 @@ def signed_distance_field(mask: SimpleITK.Image, spacing_mm: float | None = None
     outside = SimpleITK.SignedMaurerDistanceMap(image, insideIsPositive=False, **settings)  # 0 on the mask's own border voxels
     inside = SimpleITK.SignedMaurerDistanceMap(image == 0, insideIsPositive=False, **settings)
     signed = SimpleITK.Cast((inside - outside) / 2, SimpleITK.sitkFloat32)  # 0 halfway between border voxels of both sides
-    grid = _grid_around(image, spacing_mm or edge_mm / _VOXELS)
+    grid = _grid_around(image, spacing_mm or max(edge_mm, 2 * _MARGIN_MM) / _VOXELS)  # a speck needs no microscope
     resampler = SimpleITK.ResampleImageFilter()
     resampler.SetSize(grid.size_ijk)
     resampler.SetOutputSpacing(grid.spacing_mm.tolist())
