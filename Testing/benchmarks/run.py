@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ShapeCompletionLib.core.prior_card import available_priors
 from SparseAnatomyLib.errors import InputError
 
 from . import table
@@ -61,6 +62,8 @@ def write_tables() -> None:
         ValueError: The README lacks the marks of a section; all else is written.
     """
     parts = {part: json.loads((RESULTS / f"{part}.json").read_text()) for part in PARTS if (RESULTS / f"{part}.json").exists()}
+    if "shapes" in parts:
+        parts["shapes"]["priors"] = [vars(card) for card in available_priors()]  # they may be newer than the results
     _write(RESULTS / "benchmark.md", table.markdown(parts) + "".join(f"\n{text}\n" for text in shape_tables.markdown(parts)))
     table.fill_readme(REPOSITORY / "README.md", table.readme_section(parts))
     if section := shape_tables.readme_section(parts):

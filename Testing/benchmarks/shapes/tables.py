@@ -52,7 +52,7 @@ def readme_section(parts: dict[str, dict[str, Any]]) -> str:
         texts += [_CARDS, prior_table(part.get("priors", [])), _COMPARED, detailed_table(part), legend(part)]
         if part.get("transfer"):
             texts += [
-                "Anatomy that the prior never saw, every 8 mm (Dice; *unseen* are sacrum and pelvis):",
+                "Anatomy that the prior never saw, every 8 mm (Dice; *unseen* are sacrum and pelvis; priors as of the commit below):",
                 transfer_table(part["transfer"]),
             ]
         texts.append(provenance_line(part["provenance"]))
