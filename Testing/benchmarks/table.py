@@ -20,6 +20,8 @@ _LEGEND = (
     "best. `ixgs` is the published recipe with fewer iterations than its 30,000 (the number in its name)."
 )
 
+_FURTHER = "Further anatomy (`standard`, PSNR-3D in dB; what little was chosen on it stands in `Testing/benchmarks/anatomies.py`):"
+
 
 def markdown(parts: dict[str, dict[str, Any]]) -> str:
     """Return all results.
@@ -51,7 +53,8 @@ def readme_section(parts: dict[str, dict[str, Any]]) -> str:
             texts += [f"**{scene['name']}**, {scene['views']} views", scene_table(scene["rows"])]
         texts += [_LEGEND, provenance_line(parts["scenes"]["provenance"])]
     if "generalization" in parts:
-        texts += ["Anatomy that no setting was chosen on (`standard`, PSNR-3D in dB):", gain_table(parts["generalization"]["scenes"])]
+        part = parts["generalization"]
+        texts += [_FURTHER, gain_table(part["scenes"]), provenance_line(part["provenance"])]
     if "cost" in parts:
         texts.append(ratio_line(parts["cost"]))
     return "\n\n".join(texts)
