@@ -22,7 +22,7 @@ def _assert_equal(loaded):
 
 
 def test_arrays_come_back_as_they_were(tmp_path):
-    Checkpoint(tmp_path).save("coarse4", ARRAYS)
+    Checkpoint(tmp_path).save("coarse4", ARRAYS.copy)
     _assert_equal(Checkpoint(tmp_path).load("coarse4"))
     assert Checkpoint(tmp_path).load("splat") == {}
     assert [path.name for path in tmp_path.iterdir()] == ["coarse4.npz"]
@@ -30,14 +30,14 @@ def test_arrays_come_back_as_they_were(tmp_path):
 
 def test_without_a_folder_nothing_is_kept():
     checkpoint = Checkpoint(None)
-    checkpoint.save("coarse4", ARRAYS)
+    checkpoint.save("coarse4", ARRAYS.copy)
     assert checkpoint.load("coarse4") == {}
 
 
 def test_a_later_save_replaces_an_earlier_one(tmp_path):
     checkpoint = Checkpoint(tmp_path)
-    checkpoint.save("voxel", {"cycle": np.array(1), "gone": np.zeros(3)})
-    checkpoint.save("voxel", ARRAYS)
+    checkpoint.save("voxel", lambda: {"cycle": np.array(1), "gone": np.zeros(3)})
+    checkpoint.save("voxel", ARRAYS.copy)
     _assert_equal(checkpoint.load("voxel"))
 
 
@@ -48,7 +48,7 @@ def test_saves_keep_their_distance(tmp_path, monkeypatch):
     saved = []
     for second in range(10):
         now[0] = 100.0 + second
-        checkpoint.save("voxel", {"second": np.array(second)}, least_seconds=3.0)
+        checkpoint.save("voxel", lambda second=second: {"second": np.array(second)}, least_seconds=3.0)
         saved.append(int(checkpoint.load("voxel").get("second", -1)))
     assert saved == [-1, -1, -1, 3, 3, 3, 6, 6, 6, 9]
 
@@ -57,7 +57,7 @@ def test_saves_keep_their_distance(tmp_path, monkeypatch):
 @given(st.data())
 def test_a_damaged_file_is_none_or_whole(tmp_path, data):
     checkpoint = Checkpoint(tmp_path)
-    checkpoint.save("splat", ARRAYS)
+    checkpoint.save("splat", ARRAYS.copy)
     path = tmp_path / "splat.npz"
     content = bytearray(path.read_bytes())
     if data.draw(st.booleans(), "cut"):
@@ -79,7 +79,7 @@ def test_another_file_under_the_name_is_none(tmp_path, content):
 
 @pytest.mark.parametrize(("offset", "value"), [(8, 1), (10, 8), (10, 99), (6, 99)], ids=["encrypted", "deflated", "compressed", "newer"])
 def test_an_archive_of_another_kind_is_none(tmp_path, offset, value):
-    Checkpoint(tmp_path).save("splat", ARRAYS)
+    Checkpoint(tmp_path).save("splat", ARRAYS.copy)
     content = bytearray((tmp_path / "splat.npz").read_bytes())
     content[content.index(b"PK\x01\x02") + offset] = value
     (tmp_path / "splat.npz").write_bytes(content)
@@ -87,7 +87,7 @@ def test_an_archive_of_another_kind_is_none(tmp_path, offset, value):
 
 
 def test_a_half_written_file_is_not_read(tmp_path):
-    Checkpoint(tmp_path).save("splat", ARRAYS)
+    Checkpoint(tmp_path).save("splat", ARRAYS.copy)
     (tmp_path / "splat.npz.partial").write_bytes((tmp_path / "splat.npz").read_bytes()[:200])
     _assert_equal(Checkpoint(tmp_path).load("splat"))
 
@@ -95,8 +95,8 @@ def test_a_half_written_file_is_not_read(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_leaves_the_last_save(tmp_path):
     checkpoint = Checkpoint(tmp_path)
-    checkpoint.save("splat", ARRAYS)
+    checkpoint.save("splat", ARRAYS.copy)
     (tmp_path / "splat.npz.partial").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
-        checkpoint.save("splat", {"cycle": np.array(8)})
+        checkpoint.save("splat", lambda: {"cycle": np.array(8)})
     _assert_equal(checkpoint.load("splat"))

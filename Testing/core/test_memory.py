@@ -35,7 +35,7 @@ def peak_bytes() -> Iterator[list[int]]:
 def test_a_checkpoint_is_written_without_a_copy(tmp_path):
     arrays = {"volume": np.ones((8, 8, 8), np.float32), "dual": np.ones((3, 128, 256, 256), np.float32)}
     with peak_bytes() as peak:
-        Checkpoint(tmp_path).save("voxel", arrays)
+        Checkpoint(tmp_path).save("voxel", arrays.copy)
     assert peak[0] < 0.5 * arrays["dual"].nbytes
     np.testing.assert_array_equal(Checkpoint(tmp_path).load("voxel")["volume"], arrays["volume"])
 

@@ -17,6 +17,7 @@ from SparseAnatomyLib.grid import VoxelGrid
 
 pytestmark = NEEDS_WARP
 PACKAGE = "IntraopReconLib.core.splatting"
+MODULES = [f"{PACKAGE}._warp_tiles", f"{PACKAGE}._projector_warp", f"{PACKAGE}._voxelizer_warp", "IntraopReconLib.core.voxels._voxels_warp"]
 GRID = VoxelGrid.box(np.array([2.0, -3.0, 1.0]), np.array([46.0, 58.0, 70.0]), 2.0)
 
 
@@ -25,11 +26,11 @@ def test_importing_the_core_imports_no_warp():
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
 
 
-@pytest.mark.parametrize("name", ["_warp_tiles", "_projector_warp", "_voxelizer_warp"])
+@pytest.mark.parametrize("name", MODULES)
 def test_kernels_compile_for_cuda(name, tmp_path):
     import warp as wp
 
-    module = importlib.import_module(f"{PACKAGE}.{name}")
+    module = importlib.import_module(name)
     wp.compile_aot_module(module, arch=75, module_dir=tmp_path, use_ptx=True)  # Warp brings NVIDIA's compiler along
     (assembly,) = tmp_path.glob("*.ptx")
     kernels = [kernel.key for kernel in wp.get_module(module.__name__).kernels.values()]

@@ -6,6 +6,7 @@ import os
 import time
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,8 @@ class Checkpoint:
         except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
             return {}
 
-    def save(self, stage: str, arrays: dict[str, np.ndarray], least_seconds: float = 0.0) -> None:
-        """Save a stage's arrays, unless the last save was less than `least_seconds` ago.
+    def save(self, stage: str, arrays: Callable[[], dict[str, np.ndarray]], least_seconds: float = 0.0) -> None:
+        """Save a stage's arrays, unless the last save was less than `least_seconds` ago: then they are not even asked for.
 
         Raises:
             OSError: The disk is full.
@@ -43,6 +44,6 @@ class Checkpoint:
             return
         partial = self._folder / f"{stage}.npz.partial"
         with partial.open("wb") as stream:
-            np.savez(stream, **arrays)
+            np.savez(stream, **arrays())
         os.replace(partial, self._folder / f"{stage}.npz")
         self._last_save = time.monotonic()

@@ -141,16 +141,15 @@ class PoseState:
         """Return everything but the grid as arrays, for a checkpoint."""
         names = ("motions", "left_out", "level_motions", "level_left_out", "unexplained", "rounds")
         return {name: np.asarray(getattr(self, name)) for name in names} | {
-            f"sart.{field.name}": np.asarray(getattr(self.sart, field.name)) for field in dataclasses.fields(SartState)
+            f"sart.{name}": value for name, value in self.sart.arrays().items()
         }
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> PoseState:
         """Go on from what `arrays` gave; the grid is the caller's."""
         sart = {name.removeprefix("sart."): value for name, value in arrays.items() if name.startswith("sart.")}
-        state = SartState(**{**sart, "momentum": float(sart["momentum"]), "cycle": int(sart["cycle"])})
         own = (arrays[name] for name in ("motions", "left_out", "level_motions", "level_left_out", "unexplained"))
-        return cls(*own, state, None, int(arrays["rounds"]))
+        return cls(*own, SartState.from_arrays(sart), None, int(arrays["rounds"]))
 
 
 def refine_poses(
@@ -197,7 +196,7 @@ def refine_poses(
         state.rounds += 1
         if state.rounds >= JUDGED_FROM:
             judge_views(state)
-        checkpoint.save(STAGE, state.arrays(), CHECKPOINT_SECONDS)
+        checkpoint.save(STAGE, state.arrays, CHECKPOINT_SECONDS)
     return state
 
 

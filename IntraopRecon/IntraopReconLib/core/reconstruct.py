@@ -27,16 +27,15 @@ from .grading import graded
 from .outside import enlarged, region_alone
 from .pose_refinement import is_asked, with_refined_poses
 from .reconstruction import CurvePoint, Reconstruction, RefinedPose, Report, ViewFit, silent
+from .run_device import RunDevice
 from .splatting.fit import FitState, projection_rmse
-from .splatting.fit_device import FitDevice
 from .splatting.initialise import at_random, fit_density, from_volume
 from .splatting.ixgs import fit_ixgs
 from .splatting.losses import photon_weights
 from .splatting.projector import Cameras
-from .splatting.voxelizer import voxelize
-from .voxels.projection import ViewOnGrid, project_volume
+from .voxels.projection import ViewOnGrid
 from .voxels.resampling import mean_volume, resample
-from .voxels.sart import SartState, residual_rmse, run_sart, smooth
+from .voxels.sart import SartState, residual_rmse
 from .xrays.radiograph import MeasuredView
 
 IXGS_GAUSSIANS = 50_000
@@ -114,7 +113,7 @@ class _Run:
         self.sart_states: dict[str, SartState] = {}
         sigma_range = (LEAST_SIGMA_VOXELS * config.spacing_mm, LARGEST_SIGMA_VOXELS * config.spacing_mm)
         self.fit_settings = FitSettings(self.effort.splat_steps, sigma_range_mm=sigma_range)
-        self.device = FitDevice(choose_device(config.device, lambda message: self.report(0.0, message)))
+        self.device = RunDevice(choose_device(config.device, lambda message: self.report(0.0, message)))
         self.device.prepare(lambda message: self.report(0.0, message))
         self.report(0.0, "Preparing the X-rays")
         region = config.region or default_region([view.geometry for view in views])
@@ -169,7 +168,7 @@ class _Run:
         saved = self.checkpoint.load(name)
         if not saved:
             saved = {"values": np.array(measure())}
-            self.checkpoint.save(name, saved)
+            self.checkpoint.save(name, saved.copy)
         return saved["values"].tolist()
 
     def judge_withheld(self, stage: str, make_volume: Callable[[], np.ndarray]) -> None:
@@ -177,7 +176,9 @@ class _Run:
 
         def measure() -> list[float]:
             volume = make_volume()
-            fits = [number for index in self.acquisition.withheld for number in self.compare(volume, index)[1:]]
+            withheld = self.acquisition.withheld
+            compared = zip(self.projected(volume, withheld), withheld, strict=True)
+            fits = [number for image, index in compared for number in self.compare(image, index)]
             return [residual_rmse(self.acquisition, self.acquisition.withheld, self.grid, volume), *fits]
 
         rmse, *fits = self.once(f"{stage}-withheld", measure)
@@ -226,18 +227,16 @@ class _Run:
         state = self.sart_states.get(work.stage)
         if state is None:
             saved = self.checkpoint.load(work.stage)
-            numbers = {"momentum": float(saved["momentum"]), "cycle": int(saved["cycle"])} if saved else {}
-            state = SartState(**{**saved, **numbers}) if saved else SartState.of(start())
+            state = SartState.from_arrays(saved) if saved else SartState.of(start())
             self.sart_states[work.stage] = state
 
         def after_cycle(now: SartState) -> None:
-            arrays = {field.name: np.asarray(getattr(now, field.name)) for field in dataclasses.fields(now)}
-            self.checkpoint.save(work.stage, arrays, CHECKPOINT_SECONDS)
+            self.checkpoint.save(work.stage, now.arrays, CHECKPOINT_SECONDS)
             begin, length = work.span
             self.report(begin + length * now.cycle / work.settings.cycles, f"Refining the volume to {work.grid.spacing_mm[0]:g} mm")
 
         with self.stage(work.stage):
-            run_sart(work.acquisition, indices, work.grid, state, work.settings, self.config.seed, after_cycle, until)
+            self.device.run_sart(work.acquisition, indices, work.grid, state, work.settings, self.config.seed, after_cycle, until)
         return state.volume
 
     @property
@@ -293,7 +292,7 @@ class _Run:
         number = seed - self.config.seed
 
         def after_step(now: FitState) -> None:
-            self.checkpoint.save(f"splat{seed}", now.arrays(), CHECKPOINT_SECONDS)
+            self.checkpoint.save(f"splat{seed}", now.arrays, CHECKPOINT_SECONDS)
             self.report(0.24 + 0.5 * (number + now.step / settings.steps) / self.effort.fits, "Fitting the bone to the X-rays")
 
         with self.stage("splat"):
@@ -306,7 +305,7 @@ class _Run:
         """
         volume = mean_volume(self.splatted(coarse, seed) for seed in range(self.config.seed, self.config.seed + self.effort.fits))
         with self.stage("polish"):
-            smooth(volume, self.grid)
+            volume = self.device.smooth(volume, self.grid)
         settings = SartSettings(self.effort.polish_cycles, relaxation=0.5, last_relaxation=0.5, tv_mm=POLISH_TV_MM)
         work = _SartWork("polish", self.acquisition, self.grid, settings, (0.75, 0.15))
         polished = self.sart(work, lambda: volume, self.acquisition.used, settings.cycles)
@@ -325,8 +324,8 @@ class _Run:
 
     def voxelized(self, state: FitState) -> np.ndarray:
         """Return the field of the Gaussians on the final grid."""
-        with self.stage("voxelize"), torch.no_grad():
-            return voxelize(state.gaussians, self.grid).numpy().copy()
+        with self.stage("voxelize"):
+            return self.device.voxelize(state.gaussians, self.grid)
 
     def ixgs(self) -> np.ndarray:
         """Run the published recipe."""
@@ -339,8 +338,7 @@ class _Run:
         with self.stage("ixgs"):
             arguments = (gaussians, self.config.spacing_mm, settings, self.config.seed, after_step)
             fitted = fit_ixgs(self.acquisition, self.acquisition.training, *arguments)
-            with torch.no_grad():
-                volume = voxelize(fitted, self.grid).numpy()
+            volume = self.device.voxelize(fitted, self.grid)
         self.judge_withheld("ixgs", lambda: volume)
         return volume
 
@@ -380,8 +378,9 @@ class _Run:
     def reproject(self, volume: np.ndarray) -> tuple[list[np.ndarray], list[ViewFit]]:
         """Project the volume into every view and compare; what lies beyond the region is taken from the measured side."""
         reprojections, fits = [], []
-        for index, view in enumerate(self.views):
-            projected, psnr, similarity = self.compare(volume, index)
+        images = self.projected(volume, range(len(self.views)))
+        for index, (view, projected) in enumerate(zip(self.views, images, strict=True)):
+            psnr, similarity = self.compare(projected, index)
             if index in self.withheld_fits:
                 psnr, similarity = self.withheld_fits[index]
             fits.append(ViewFit(view.name, index in self.withheld_fits, psnr, similarity))
@@ -389,10 +388,13 @@ class _Run:
             reprojections.append(enlarged(projected, factor, view.attenuation.shape))
         return reprojections, fits
 
-    def compare(self, volume: np.ndarray, index: int) -> tuple[np.ndarray, float, float]:
-        """Return a volume's projection into a view, and its PSNR in dB and SSIM against the measured image."""
+    def projected(self, volume: np.ndarray, indices: Sequence[int]) -> list[np.ndarray]:
+        """Return a volume's projections into some views."""
+        return self.device.project(volume, [ViewOnGrid.of(self.acquisition.geometries[index], self.grid) for index in indices])
+
+    def compare(self, projected: np.ndarray, index: int) -> tuple[float, float]:
+        """Return a projection's PSNR in dB and SSIM against the measured image."""
         measured, mask = self.acquisition.attenuation[index], self.acquisition.weights[index] > 0
-        projected, _ = project_volume(volume, ViewOnGrid.of(self.acquisition.geometries[index], self.grid))
         peak = float(measured[mask].max(initial=1e-6))
         similarity = ssim(projected, measured, peak, mask) if min(mask.shape) >= 11 else float("nan")
-        return projected, psnr_db(projected, measured, peak, mask), similarity
+        return psnr_db(projected, measured, peak, mask), similarity

@@ -6,12 +6,16 @@ The formulas are those of `_projector_reference`; see there for their source.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import warp as wp
 from torch import Tensor
 
-from ._warp_tiles import REACH, Six, array, filled, launch, launch_blocks, lists_by_tile, tile_range
+from IntraopReconLib.core.voxels._warp_launch import array, launch, launch_blocks
+
+from ._warp_tiles import REACH, Six, filled, lists_by_tile, tile_range
 
 COLUMNS, ROWS = 16, 8  # of a tile: a block of threads
 LEAST_DEPTH_MM, LEAST_DETERMINANT = 1.0, 1e-12  # nearer to the source, or thinner, a Gaussian is not seen
@@ -100,16 +104,17 @@ def _draw(
     prints: wp.array(dtype=Footprint),
     starts: wp.array(dtype=wp.int32),
     lists: wp.array(dtype=wp.int32),
+    edges: wp.vec2i,
     tiles: wp.vec2i,
     images: wp.array3d(dtype=float),
 ):
     tile, lane = wp.tid()
     v = tile // (tiles[0] * tiles[1])
-    first_row = tile // tiles[0] % tiles[1] * ROWS
-    first_column = tile % tiles[0] * COLUMNS
-    for pixel in range(lane, ROWS * COLUMNS, wp.block_dim()):
-        row = first_row + pixel // COLUMNS
-        column = first_column + pixel % COLUMNS
+    first_row = tile // tiles[0] % tiles[1] * edges[1]
+    first_column = tile % tiles[0] * edges[0]
+    for pixel in range(lane, edges[0] * edges[1], wp.block_dim()):
+        row = first_row + pixel // edges[0]
+        column = first_column + pixel % edges[0]
         if row < images.shape[1] and column < images.shape[2]:
             value = wp.float32(0.0)
             for i in range(starts[tile], starts[tile + 1]):
@@ -192,20 +197,48 @@ def _gather(
         by_masses[n] = mass_sum
 
 
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """The footprints of a scene in its views, and which of them each tile of the images shows.
+
+    Attributes:
+        prints: [view · Gaussian, 8], see `Footprint`.
+        starts: Where each tile's list begins, and where the last ends, [tile + 1] int32.
+        lists: Footprints, one tile's after the other's, int32.
+        edges: (columns, rows) of a tile, pixels.
+    """
+
+    prints: Tensor
+    starts: Tensor
+    lists: Tensor
+    edges: tuple[int, int]
+
+
+def tile_counts(size_px: tuple[int, int], edges: tuple[int, int]) -> tuple[int, int]:
+    """Return how many (columns, rows) of tiles cover an image."""
+    return math.ceil(size_px[0] / edges[0]), math.ceil(size_px[1] / edges[1])
+
+
+def list_footprints(size_px: tuple[int, int], field: Sequence[Tensor]) -> Listed:
+    """Return the footprints of a scene, given as the fields of `Scene`, in images of a size."""
+    views, count, device = len(field[3]), len(field[0]), field[0].device
+    prints = torch.empty((views * count, 8), device=device)
+    boxes = torch.empty((views * count, 6), dtype=torch.int32, device=device)
+    launch(_make_footprints, views * count, [filled(Scene, field), wp.vec2i(*size_px), array(prints, Footprint), array(boxes)], device)
+    columns, rows = tile_counts(size_px, (COLUMNS, ROWS))
+    return Listed(prints, *lists_by_tile(boxes, (views, rows, columns)), (COLUMNS, ROWS))
+
+
 class _Projection(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, size_px, *field):
-        (columns, rows), views, count, device = size_px, len(field[3]), len(field[0]), field[0].device
-        prints = torch.empty((views * count, 8), device=device)
-        boxes = torch.empty((views * count, 6), dtype=torch.int32, device=device)
-        launch(
-            _make_footprints, views * count, [filled(Scene, field), wp.vec2i(columns, rows), array(prints, Footprint), array(boxes)], device
-        )
-        tiles = wp.vec2i(math.ceil(columns / COLUMNS), math.ceil(rows / ROWS))
-        starts, lists = lists_by_tile(boxes, (views, tiles[1], tiles[0]))
+    def forward(ctx, listing, size_px, *field):
+        (columns, rows), views, device = size_px, len(field[3]), field[0].device
+        listed = listing(size_px, field)
         images = torch.empty((views, rows, columns), device=device)
-        launch_blocks(_draw, len(starts) - 1, [array(prints, Footprint), array(starts), array(lists), tiles, array(images)], device)
-        ctx.save_for_backward(prints, *field)
+        edges, tiles = wp.vec2i(*listed.edges), wp.vec2i(*tile_counts(size_px, listed.edges))
+        lists = array(listed.prints, Footprint), array(listed.starts), array(listed.lists)
+        launch_blocks(_draw, len(listed.starts) - 1, [*lists, edges, tiles, array(images)], device)
+        ctx.save_for_backward(listed.prints, *field)
         return images
 
     @staticmethod
@@ -213,14 +246,14 @@ class _Projection(torch.autograd.Function):
         prints, *field = ctx.saved_tensors
         by_means, by_covariances, by_masses = (t.new_empty(t.shape) for t in field[:3])
         count, views, device = len(field[0]), len(field[3]), field[0].device
-        by_views = torch.zeros((views if any(ctx.needs_input_grad[4:]) else 0, count, 16), device=device)
+        by_views = torch.zeros((views if any(ctx.needs_input_grad[5:]) else 0, count, 16), device=device)
         by_field = [array(by_means, wp.vec3), array(by_covariances, Six), array(by_masses), array(by_views)]
         launch_blocks(_gather, count, [array(prints, Footprint), array(gradient), filled(Scene, field), *by_field], device)
         if not len(by_views):
-            return None, by_means, by_covariances, by_masses, None, None, None
+            return None, None, by_means, by_covariances, by_masses, None, None, None
         by_views = by_views.sum(1)
         by_matrices = by_views[:, :12].reshape(views, 3, 4)
-        return None, by_means, by_covariances, by_masses, by_matrices, by_views[:, 12:15], by_views[:, 15]
+        return None, None, by_means, by_covariances, by_masses, by_matrices, by_views[:, 12:15], by_views[:, 15]
 
 
 def project(means: Tensor, covariances: Tensor, masses: Tensor, matrices: Tensor, sources: Tensor, size_px: tuple[int, int]) -> Tensor:
@@ -230,5 +263,19 @@ def project(means: Tensor, covariances: Tensor, masses: Tensor, matrices: Tensor
         means, covariances, masses, size_px: As there.
         matrices, sources: As there; the images can be differentiated by them too, for the views' poses.
     """
-    determinants = torch.linalg.det(matrices[:, :, :3]).abs()
-    return _Projection.apply(size_px, *(t.float() for t in (means, covariances, masses, matrices, sources, determinants)))
+    return project_listed(list_footprints, size_px, means, covariances, masses, matrices, sources)
+
+
+def project_listed(
+    listing: Callable[[tuple[int, int], Sequence[Tensor]], Listed],
+    size_px: tuple[int, int],
+    means: Tensor,
+    covariances: Tensor,
+    masses: Tensor,
+    matrices: Tensor,
+    sources: Tensor,
+) -> Tensor:
+    """Project Gaussians into views, as `project`, their footprints made and listed by a function as `list_footprints`."""
+    by_column, by_row, axis = matrices[:, :, :3].unbind(1)
+    determinants = (torch.linalg.cross(by_column, by_row) * axis).sum(-1).abs()  # written out: PyTorch's own waits for the card
+    return _Projection.apply(listing, size_px, *(t.float() for t in (means, covariances, masses, matrices, sources, determinants)))

@@ -11,7 +11,9 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from ._warp_tiles import REACH, Six, array, filled, launch, launch_blocks, lists_by_tile, symmetric, tile_range
+from IntraopReconLib.core.voxels._warp_launch import array, launch, launch_blocks
+
+from ._warp_tiles import REACH, Six, filled, lists_by_tile, symmetric, tile_range
 
 COLUMNS, ROWS, SLICES = 8, 4, 4  # of a tile: a block of threads
 

@@ -1,4 +1,4 @@
-"""What the Warp kernels of the projector and the voxelizer share: launching on torch's tensors, and which Gaussians reach which tile.
+"""What the Warp kernels of the projector and the voxelizer share: which Gaussians reach which tile.
 
 Warp compiles one source for the CPU and for CUDA. A block of threads draws a tile of the image or volume, each thread a pixel, from the
 list of the Gaussians that reach it; or it gathers for one Gaussian. Lists keep the order of the Gaussians, sums are taken in a fixed order,
@@ -16,12 +16,10 @@ import torch
 import warp as wp
 from torch import Tensor
 
+from IntraopReconLib.core.voxels._warp_launch import array, launch
+
 from ._numba_rows import SUPPORT_SIGMAS
 
-wp.config.log_level = wp.LOG_ERROR  # errors are raised, and nothing else is for the user
-wp.init()
-
-BLOCK = 128  # threads
 REACH = SUPPORT_SIGMAS * 1.005  # a little more, so that rounding leaves nothing out
 
 Six = wp.types.vector(6, wp.float32)
@@ -82,28 +80,9 @@ def lists_by_tile(boxes: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, T
     return torch.searchsorted(tiles, edges, out_int32=True), owners[order]
 
 
-def array(tensor: Tensor, dtype: type | None = None) -> wp.array:
-    """Return Warp's view of a tensor, its last axes taken as vectors or matrices where `dtype` is one."""
-    return wp.from_torch(tensor.detach().contiguous(), dtype=dtype, requires_grad=False)
-
-
 def filled(struct: type, tensors: Sequence[Tensor]) -> wp.StructInstance:
     """Return a struct of arrays with tensors for its fields, in their order."""
     instance = struct()
     for (name, variable), tensor in zip(struct.vars.items(), tensors, strict=True):
         setattr(instance, name, array(tensor, variable.type.dtype))
     return instance
-
-
-def launch(kernel: wp.Kernel, count: int, inputs: list, device: torch.device) -> None:
-    """Start so many threads of a kernel on torch's stream."""
-    wp.launch(kernel, dim=count, inputs=inputs, device=wp.device_from_torch(device), stream=_stream(device), block_dim=BLOCK)
-
-
-def launch_blocks(kernel: wp.Kernel, count: int, inputs: list, device: torch.device) -> None:
-    """Start so many blocks of threads of a kernel on torch's stream."""
-    wp.launch_tiled(kernel, dim=[count], inputs=inputs, device=wp.device_from_torch(device), stream=_stream(device), block_dim=BLOCK)
-
-
-def _stream(device: torch.device) -> wp.Stream | None:
-    return wp.stream_from_torch(torch.cuda.current_stream(device)) if device.type == "cuda" else None

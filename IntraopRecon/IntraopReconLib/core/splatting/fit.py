@@ -17,6 +17,20 @@ from .losses import photon_weights, sharpened_mse, sharpening_gain, weighted_mse
 from .projector import Cameras, project
 
 
+@dataclass(frozen=True)
+class OnCard:
+    """How a card computes.
+
+    Attributes:
+        kernel: As for `project`.
+        views_at_once: How many of a step's views it holds at a time, where it cannot hold them all: slower, and the same up to rounding.
+            None holds all images there.
+    """
+
+    kernel: str
+    views_at_once: int | None = None
+
+
 @dataclass
 class FitState:
     """Where a fit stands: the Gaussians, Adam's memory of them, and the steps done."""
@@ -69,7 +83,7 @@ def fit(
     seed: int,
     until: int,
     after_step: Callable[[FitState], None],
-    views_at_once: int | None = None,
+    card: OnCard | None = None,
 ) -> None:
     """Take the steps that are left before step `until`.
 
@@ -81,10 +95,10 @@ def fit(
         seed: Draws the order of the views.
         until: Stop before this step.
         after_step: Called after each step; for progress, checkpoints and cancellation.
-        views_at_once: How many of a step's views the device holds at a time, where it cannot hold them all: slower, and the same up to
-            rounding. None holds all images there.
+        card: How to compute, if that is on a card.
     """
     levels = [Level.of(acquisition.binned(2), pixel=2), Level.of(acquisition)]
+    kernel, views_at_once = (card.kernel, card.views_at_once) if card else (None, None)
     if views_at_once is None:
         levels = [level.to(state.gaussians.means_mm.device) for level in levels]
     low, high = (math.log(sigma) for sigma in settings.sigma_range_mm)
@@ -98,7 +112,7 @@ def fit(
         level = levels[step >= settings.coarse_steps]
         state.optimizer.zero_grad()
         for part in _parts(chosen, views_at_once):
-            (level.loss(state.gaussians, part) * (len(part) / len(chosen))).backward()
+            (level.loss(state.gaussians, part, kernel) * (len(part) / len(chosen))).backward()
         state.optimizer.step()
         with torch.no_grad():
             state.gaussians.log_scales.clamp_(low, high)
@@ -139,11 +153,11 @@ class Level:
         """Return the same on a device."""
         return Level(self.cameras, self.images.to(device), self.weights.to(device), self.sharpening.to(device))
 
-    def loss(self, gaussians: Gaussians, chosen: np.ndarray) -> torch.Tensor:
+    def loss(self, gaussians: Gaussians, chosen: np.ndarray, kernel: str | None = None) -> torch.Tensor:
         """Return the mean loss of some views, on the device of the Gaussians; all that it needs there is freed with it."""
         device = gaussians.means_mm.device
         images, weights, sharpening = (tensor.to(device) for tensor in (self.images[chosen], self.weights[chosen], self.sharpening))
-        return sharpened_mse(project(gaussians, self.cameras[chosen]), images, weights, sharpening)
+        return sharpened_mse(project(gaussians, self.cameras[chosen], kernel), images, weights, sharpening)
 
 
 def _parts(chosen: np.ndarray, most: int | None) -> list[np.ndarray]:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from IntraopReconLib.core.voxels.projection import ViewOnGrid, add_backprojection, project_volume
-from IntraopReconLib.core.voxels.total_variation import denoise
+from IntraopReconLib.core.voxels.kernels import CPU, CardVoxels
+from IntraopReconLib.core.voxels.projection import ViewOnGrid
 from SparseAnatomyLib.geometry import XrayView
 from SparseAnatomyLib.grid import VoxelGrid
 
@@ -57,10 +57,10 @@ def project(gaussians: Gaussians, cameras: Cameras, kernel: str | None = None, m
     """Project Gaussians into views.
 
     Args:
-        gaussians: In the frame of the cameras, mm; on the CPU or, for `warp`, on any device.
+        gaussians: In the frame of the cameras, mm; on the CPU or, for `warp`, on any device, for `gsplat`, on a card.
         cameras: The views.
-        kernel: `numba` (float32, CPU), `warp` (float32, any device) or `reference` (the parameters' own type, for tests); None for what
-            suits the device, see `kernel_for`.
+        kernel: `numba` (float32, CPU), `warp` (float32, any device), `gsplat` (float32, a card for which `probe_gsplat` found it to work) or
+            `reference` (the parameters' own type, for tests); None for what suits the device, see `kernel_for`.
         motions: Rigid motions that carry the views along first, [view, 4, 4], if their gradient is asked for; not for `numba`.
 
     Returns:
@@ -77,13 +77,17 @@ def project(gaussians: Gaussians, cameras: Cameras, kernel: str | None = None, m
         if motions is not None:
             raise ValueError("motions: the kernel numba has no gradient by the views' poses; take warp or reference.")
         return _NumbaProjection.apply(*field, cameras)
-    dtype = torch.float64 if kernel == "warp" else gaussians.means_mm.dtype
+    dtype = torch.float64 if kernel in ("warp", "gsplat") else gaussians.means_mm.dtype
     matrices, sources = (torch.as_tensor(a, dtype=dtype, device=gaussians.means_mm.device) for a in (cameras.matrices, cameras.sources_mm))
     if motions is not None:
         matrices = matrices @ torch.linalg.inv(motions.to(dtype))
         sources = (motions[:, :3, :3].to(dtype) @ sources[:, :, None])[:, :, 0] + motions[:, :3, 3].to(dtype)
     if kernel == "reference":
         return _projector_reference.project(*field, matrices, sources, cameras.size_px)
+    if kernel == "gsplat":
+        from . import _projector_gsplat  # only here, as it needs Warp too
+
+        return _projector_gsplat.project(*field, matrices, sources, cameras.size_px)
     from . import _projector_warp  # only here: importing Warp takes a second, and it need not be installed
 
     return _projector_warp.project(*field, matrices, sources, cameras.size_px)
@@ -113,6 +117,7 @@ def prepare(device: str = "cpu") -> None:
     tensors = torch.zeros(1, 3), torch.zeros(1, 3), torch.ones(1, 4), torch.zeros(1)
     gaussians = Gaussians(*(tensor.to(device).requires_grad_() for tensor in tensors))
     (project(gaussians, Cameras.of([view])).sum() + voxelize(gaussians, grid).sum()).backward()
-    volume, on_grid = np.ones(grid.shape_kji, np.float32), ViewOnGrid.of(view, grid)
-    add_backprojection(volume, project_volume(volume, on_grid)[0], on_grid)
-    denoise(volume, 0.1, np.zeros((3, *volume.shape), np.float32), 1)
+    for kernels in [CPU] if device == "cpu" else [CPU, CardVoxels(device)]:  # a few voxels are computed on the CPU in any case
+        volume, on_grid = kernels.put(np.ones(grid.shape_kji, np.float32)), ViewOnGrid.of(view, grid)
+        kernels.add_backprojection(volume, kernels.project(volume, on_grid)[0], on_grid)
+        kernels.denoise(volume, 0.1, kernels.put(np.zeros((3, *volume.shape), np.float32)), 1)

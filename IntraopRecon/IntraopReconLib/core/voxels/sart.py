@@ -8,7 +8,8 @@ which makes a dozen do the work of many dozens.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -16,16 +17,15 @@ from IntraopReconLib.core.acquisition import Acquisition
 from IntraopReconLib.core.config import SartSettings
 from SparseAnatomyLib.grid import VoxelGrid
 
-from .projection import ViewOnGrid, add_backprojection, project_volume
-from .total_variation import denoise
+from .kernels import CPU, VoxelKernels
+from .projection import ViewOnGrid, project_volume
 
 LEAST_RAY_SHARE = 0.3  # of the box's edge: rays that only touch a corner would carry its whole residual
-PEAK_PERCENTILE = 99.9
 
 
 @dataclass
 class SartState:
-    """Where a series of cycles stands.
+    """Where a series of cycles stands, and where it is computed.
 
     Attributes:
         volume: Attenuation per mm, float32 [k, j, i].
@@ -33,18 +33,41 @@ class SartState:
         dual: Where the total variation's denoising stands, float32 [3, k, j, i].
         momentum: Nesterov's t.
         cycle: Cycles done.
+        kernels: Whose arrays these are: numpy's, on the CPU, or those that they were put to.
     """
 
-    volume: np.ndarray
-    previous: np.ndarray
-    dual: np.ndarray
+    volume: Any
+    previous: Any
+    dual: Any
     momentum: float = 1.0
     cycle: int = 0
+    kernels: VoxelKernels = CPU
 
     @classmethod
     def of(cls, volume: np.ndarray) -> SartState:
         """Start from a volume."""
         return cls(volume.astype(np.float32), volume.astype(np.float32), np.zeros((3, *volume.shape), np.float32))
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> SartState:
+        """Go on from what `arrays` gave."""
+        return cls(**{**arrays, "momentum": float(arrays["momentum"]), "cycle": int(arrays["cycle"])})
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return everything as arrays of numpy, for a checkpoint; the next cycle may change them."""
+        arrays = {name: self.kernels.seen(getattr(self, name)) for name in ("volume", "previous", "dual")}
+        return arrays | {"momentum": np.array(self.momentum), "cycle": np.array(self.cycle)}
+
+    def put(self, kernels: VoxelKernels) -> None:
+        """Go on with other kernels."""
+        arrays = self.arrays()
+        self.volume, self.previous, self.dual = (kernels.put(arrays[name]) for name in ("volume", "previous", "dual"))
+        self.kernels = kernels
+
+    def become(self, other: SartState) -> None:
+        """Stand where another series stands."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(other, field.name))
 
 
 def run_sart(
@@ -56,61 +79,63 @@ def run_sart(
     seed: int,
     after_cycle: Callable[[SartState], None],
     until: int | None = None,
-) -> np.ndarray:
+) -> Any:
     """Run the cycles that are left.
 
     Args:
         acquisition: At the resolution to use.
         indices: The views that enter.
         grid: Of the volume, in the frame of the box.
-        state: Where to go on; changed in place.
+        state: Where to go on, and by which kernels; changed in place.
         settings: How cycles go.
         seed: Draws the order of the views.
         after_cycle: Called after each cycle; for progress, checkpoints and cancellation.
         until: Stop before this cycle, to go on with other views.
 
     Returns:
-        Attenuation per mm, float32 [k, j, i], never negative.
+        Attenuation per mm, float32 [k, j, i], never negative; an array of the kernels.
     """
+    kernels = state.kernels
     views = [ViewOnGrid.of(geometry, grid) for geometry in acquisition.geometries]
-    least_length = np.float32(LEAST_RAY_SHARE * grid.extent_mm.min())
+    attenuation, weights = kernels.put(acquisition.attenuation), kernels.put(acquisition.weights)
+    least_length = LEAST_RAY_SHARE * float(grid.extent_mm.min())
     while state.cycle < (settings.cycles if until is None else until):
         share = state.cycle / max(1, settings.cycles - 1)
         relaxation = settings.relaxation + (settings.last_relaxation - settings.relaxation) * share
         ahead = _extrapolated(state)
-        for index in np.random.default_rng([seed, state.cycle]).permutation(indices):
-            projected, lengths = project_volume(ahead, views[index])
-            residual = acquisition.weights[index] * (acquisition.attenuation[index] - projected) * (lengths > 0)
-            add_backprojection(ahead, np.float32(relaxation) * residual / np.maximum(lengths, least_length), views[index])
-            np.maximum(ahead, 0, out=ahead)
-        smooth(ahead, grid, relaxation * settings.tv_mm, state.dual, settings.tv_iterations)
+        for index in np.random.default_rng([seed, state.cycle]).permutation(indices).tolist():
+            projected, lengths = kernels.project(ahead, views[index])
+            residual = weights[index] * (attenuation[index] - projected) * (lengths > 0)
+            kernels.add_backprojection(ahead, relaxation * residual / lengths.clip(least_length), views[index])
+            kernels.keep_positive(ahead)
+        smooth(ahead, grid, relaxation * settings.tv_mm, state.dual, settings.tv_iterations, kernels)
         state.previous, state.volume = state.volume, ahead
         state.cycle += 1
         after_cycle(state)
     return state.volume
 
 
-def smooth(volume: np.ndarray, grid: VoxelGrid, tv_mm: float = 0.02, dual: np.ndarray | None = None, iterations: int = 20) -> None:
+def smooth(volume: Any, grid: VoxelGrid, tv_mm: float = 0.02, dual: Any = None, iterations: int = 20, kernels: VoxelKernels = CPU) -> None:
     """Take noise off a volume by total variation, in place.
 
     Args:
-        volume: float32 [k, j, i].
+        volume: float32 [k, j, i], an array of the kernels.
         grid: Of the volume.
         tv_mm: As in `SartSettings`.
-        dual: As for `denoise`; None to start anew.
+        dual: As for `total_variation.denoise`; None to start anew.
         iterations: Denoising steps.
+        kernels: Where it is computed.
     """
-    peak = float(np.percentile(volume[::2, ::2, ::2], PEAK_PERCENTILE))
-    start = np.zeros((3, *volume.shape), np.float32) if dual is None else dual
-    denoise(volume, tv_mm * peak / float(grid.spacing_mm[0]), start, iterations)
+    start = kernels.put(np.zeros((3, *volume.shape), np.float32)) if dual is None else dual
+    kernels.denoise(volume, tv_mm / float(grid.spacing_mm[0]), start, iterations)
 
 
-def _extrapolated(state: SartState) -> np.ndarray:
+def _extrapolated(state: SartState) -> Any:
     """Return the point that Nesterov's momentum goes on from, and advance the momentum."""
     following = (1 + np.sqrt(1 + 4 * state.momentum**2)) / 2
-    factor = np.float32((state.momentum - 1) / following)
+    factor = float((state.momentum - 1) / following)
     state.momentum = float(following)
-    return np.maximum(state.volume + factor * (state.volume - state.previous), 0)
+    return (state.volume + factor * (state.volume - state.previous)).clip(0)
 
 
 def residual_rmse(acquisition: Acquisition, indices: np.ndarray, grid: VoxelGrid, volume: np.ndarray) -> float:

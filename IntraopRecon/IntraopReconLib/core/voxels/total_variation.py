@@ -10,7 +10,7 @@ import math
 import numba
 import numpy as np
 
-DUAL_STEP = np.float32(1.0 / 6.0)
+DUAL_STEP = 1.0 / 6.0
 
 
 @numba.njit(parallel=True, fastmath=True, error_model="numpy", cache=True)

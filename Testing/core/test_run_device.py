@@ -1,11 +1,8 @@
-"""Gaussians on a graphics card: what the probe finds, and that a card which fails costs a run nothing but time."""
+"""A run on a graphics card: a card which fails costs it nothing but time."""
 
 from __future__ import annotations
 
-import json
-import sys
 import weakref
-from types import SimpleNamespace
 
 import numpy as np
 import phantom_scene
@@ -14,19 +11,20 @@ import torch
 from splat_scenes import NEEDS_CARD, NEEDS_WARP
 
 from IntraopReconLib.core import reconstruct as reconstructing
+from IntraopReconLib.core import run_device
 from IntraopReconLib.core.config import EFFORTS, Effort, FitSettings
+from IntraopReconLib.core.run_device import RunDevice
 from IntraopReconLib.core.splatting import fit as fitting
-from IntraopReconLib.core.splatting import fit_device, probe
-from IntraopReconLib.core.splatting.fit import FitState, fit
-from IntraopReconLib.core.splatting.fit_device import FitDevice
+from IntraopReconLib.core.splatting.fit import FitState, OnCard, fit
 from IntraopReconLib.core.splatting.initialise import from_volume
 from IntraopReconLib.core.splatting.projector import project
+from IntraopReconLib.core.voxels.kernels import CardVoxels
 from SparseAnatomyLib.devices import DeviceChoice
 from SparseAnatomyLib.errors import Cancelled
 
 SETTINGS = FitSettings(8)
 FROM_ARRAYS = FitState.from_arrays
-CARD = DeviceChoice("cpu:0", "warp", "Runs on a card.")  # torch's other name of the CPU: everything goes the way of a card
+CARD = DeviceChoice("cpu:0", "numba", "Runs on a card.")  # torch's other name of the CPU: everything goes the way of a card
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +37,7 @@ def _start(ready) -> FitState:
     return FitState.of(gaussians, SETTINGS)
 
 
-def _run(device: FitDevice, ready, state: FitState, until=SETTINGS.steps, after_step=lambda now: None) -> FitState:
+def _run(device: RunDevice, ready, state: FitState, until=SETTINGS.steps, after_step=lambda now: None) -> FitState:
     device.fit(ready, ready.training, state, SETTINGS, 0, until, after_step)
     return state
 
@@ -58,7 +56,7 @@ def _assert_close(state: FitState, other: FitState) -> None:
 
 
 def test_the_way_over_a_card_changes_nothing(ready):
-    expected, state, device = _start(ready), _start(ready), FitDevice(CARD)
+    expected, state, device = _start(ready), _start(ready), RunDevice(CARD)
     fit(ready, ready.training, expected, SETTINGS, 0, SETTINGS.steps, lambda now: None)
     for until in (3, SETTINGS.steps):
         _run(device, ready, state, until)
@@ -78,20 +76,20 @@ def test_the_way_over_a_card_changes_nothing(ready):
     ids=["lost", "no memory beside the card", "the same in Warp"],
 )
 def test_a_card_that_fails_leaves_the_rest_to_the_cpu(ready, monkeypatch, error, keep_seconds):
-    monkeypatch.setattr(fit_device, "KEEP_SECONDS", keep_seconds)
-    expected, state, device = _start(ready), _start(ready), FitDevice(CARD)
-    _run(FitDevice(DeviceChoice("cpu", "numba", "")), ready, expected)
+    monkeypatch.setattr(run_device, "KEEP_SECONDS", keep_seconds)
+    expected, state, device = _start(ready), _start(ready), RunDevice(CARD)
+    _run(RunDevice(DeviceChoice("cpu", "numba", "")), ready, expected)
     fitted, seen = [], []
 
-    def failing(acquisition, indices, state, settings, seed, until, after_step, views_at_once=None):
-        assert views_at_once is None
+    def failing(acquisition, indices, state, settings, seed, until, after_step, card=None):
+        assert card is None or card == OnCard("numba")
         fitted.append(state.step)
         fit(acquisition, indices, state, settings, seed, 4 if len(fitted) == 1 else until, after_step)
         if len(fitted) == 1:
             state.gaussians.means_mm.data.fill_(float("nan"))  # as the memory of a card that is lost
             raise error
 
-    monkeypatch.setattr(fit_device, "fit", failing)
+    monkeypatch.setattr(run_device, "fit", failing)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: pytest.fail("a card that is lost is not touched"))
     _run(device, ready, state, after_step=lambda now: seen.append(now.step))
     _assert_same(state, expected)
@@ -112,14 +110,14 @@ OUT_OF_MEMORY = [
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY)
 def test_a_card_out_of_memory_is_told_by_every_library_s_words(ready, monkeypatch, error):
-    device, asked = FitDevice(CARD), []
+    device, asked = RunDevice(CARD), []
 
     def failing(*arguments):
-        asked.append(arguments[-1])
+        asked.append(arguments[-1].views_at_once)
         if len(asked) == 1:
             raise error
 
-    monkeypatch.setattr(fit_device, "fit", failing)
+    monkeypatch.setattr(run_device, "fit", failing)
     state = _start(ready)
     fit(ready, ready.training, state, SETTINGS, 0, 1, lambda now: None)
     _run(device, ready, state)
@@ -149,7 +147,7 @@ class _FullCard:
             self.there = [weakref.ref(state.gaussians.means_mm)]
         return state
 
-    def project(self, gaussians, cameras):
+    def project(self, gaussians, cameras, kernel=None):
         if not any(means() is gaussians.means_mm for means in self.there):
             return project(gaussians, cameras)
         share = cameras.size_px[0] * cameras.size_px[1] / self.pixels
@@ -194,16 +192,16 @@ class _Hold(torch.autograd.Function):
         (4.0, None, None),
         (3.9, 2, "ran out of memory at step 4; from there it held 2 views at a time instead of 4"),
         (1.0, 1, "ran out of memory at step 4; from there it held one view at a time instead of 4"),
-        (0.5, 2, "ran out of memory, even with one view at a time, at step 4; the Gaussians were fitted on the CPU"),
-        (0.1, 1, "ran out of memory, even with one view at a time, at step 0; the Gaussians were fitted on the CPU"),
+        (0.5, 2, "ran out of memory, even with one view at a time, at step 4; the CPU computed from there"),
+        (0.1, 1, "ran out of memory, even with one view at a time, at step 0; the CPU computed from there"),
     ],
 )
 def test_a_card_that_is_full_goes_on_with_fewer_views_at_a_time(ready, monkeypatch, keep_seconds, room, at_once, words):
     """Coarse images take a quarter of the room, so that it does not do from step 4 on, where the fine ones begin."""
     assert SETTINGS.coarse_steps == 4
-    expected, state, device, seen = _start(ready), _start(ready), FitDevice(CARD), []
+    expected, state, device, seen = _start(ready), _start(ready), RunDevice(CARD), []
     fit(ready, ready.training, expected, SETTINGS, 0, SETTINGS.steps, lambda now: None)
-    monkeypatch.setattr(fit_device, "KEEP_SECONDS", keep_seconds)
+    monkeypatch.setattr(run_device, "KEEP_SECONDS", keep_seconds)
     card = _FullCard(monkeypatch, ready, room)
     for until in (6, SETTINGS.steps):
         _run(device, ready, state, until, lambda now: seen.append(now.step))
@@ -222,14 +220,14 @@ def test_a_card_that_is_full_goes_on_with_fewer_views_at_a_time(ready, monkeypat
 
 
 def test_a_card_that_is_full_and_then_lost_tells_both(ready, monkeypatch):
-    device, errors = FitDevice(CARD), [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("CUDA error: unknown error")]
+    device, errors = RunDevice(CARD), [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("CUDA error: unknown error")]
 
     def failing(*arguments):
         if errors:
             raise errors.pop(0)
         fit(*arguments)
 
-    monkeypatch.setattr(fit_device, "fit", failing)
+    monkeypatch.setattr(run_device, "fit", failing)
     expected, state = _start(ready), _start(ready)
     fit(ready, ready.training, expected, SETTINGS, 0, SETTINGS.steps, lambda now: None)
     _run(device, ready, state)
@@ -242,7 +240,7 @@ def test_a_cancel_is_no_failure_of_the_card(ready):
     def cancel(now):
         raise Cancelled
 
-    device = FitDevice(CARD)
+    device = RunDevice(CARD)
     with pytest.raises(Cancelled):
         _run(device, ready, _start(ready), after_step=cancel)
     assert device.failures == []
@@ -250,10 +248,10 @@ def test_a_cancel_is_no_failure_of_the_card(ready):
 
 def test_kernels_of_a_card_are_prepared_with_a_word(monkeypatch):
     done, said = [], []
-    monkeypatch.setattr(fit_device, "prepare", done.append)
-    FitDevice(DeviceChoice("cpu", "numba", "")).prepare(said.append)
+    monkeypatch.setattr(run_device, "prepare", done.append)
+    RunDevice(DeviceChoice("cpu", "numba", "")).prepare(said.append)
     assert done == said == []
-    FitDevice(CARD).prepare(said.append)
+    RunDevice(CARD).prepare(said.append)
     assert done == ["cpu:0"] and "compiled" in said[0]
 
 
@@ -261,18 +259,83 @@ def test_kernels_that_do_not_compile_leave_the_cpu(monkeypatch):
     def fail(device):
         raise Exception("CUDA kernel build failed with error code 6")  # as Warp does
 
-    monkeypatch.setattr(fit_device, "prepare", fail)
-    device = FitDevice(CARD)
+    monkeypatch.setattr(run_device, "prepare", fail)
+    device = RunDevice(CARD)
     device.prepare(lambda message: None)
     assert device.device == "cpu" and len(device.failures) == 1
 
 
-def test_a_run_survives_its_card_and_says_so(monkeypatch):
-    """The whole reconstruction, the card lost in its second fit: the same volume as on the CPU, and a warning."""
+WARP_CARD = DeviceChoice("cpu:0", "warp", "Runs on a card.")
+
+
+def _whole_run(monkeypatch, method="auto"):
+    """Return the views and settings of a short reconstruction, and its result on the CPU."""
     monkeypatch.setitem(EFFORTS, "preview", Effort((2, 3), voxel_cycles=3, gaussians=400, splat_steps=10, fits=1, polish_cycles=2))
-    views, config = phantom_scene.measured(phantom_scene.poses(13)), phantom_scene.config(method="splat", spacing_mm=4.0, device="cpu")
+    views, config = phantom_scene.measured(phantom_scene.poses(13)), phantom_scene.config(method=method, spacing_mm=4.0, device="cpu")
     expected = reconstructing.reconstruct(views, config)
     assert expected.device.endswith("as chosen.")
+    return views, config, expected
+
+
+def _assert_alike(result, expected) -> None:
+    volume, other = result.attenuation_per_mm, expected.attenuation_per_mm
+    np.testing.assert_allclose(volume, other, rtol=0, atol=0.02 * other.max())
+    assert np.sqrt(np.mean((volume - other) ** 2)) < 1e-3 * other.max()
+    assert result.method == expected.method and len(result.fits) == len(expected.fits)
+    for fit_there, fit_here in zip(result.fits, expected.fits, strict=True):
+        assert abs(fit_there.psnr_db - fit_here.psnr_db) < 0.1
+
+
+@NEEDS_WARP
+@pytest.mark.parametrize("device", ["cpu:0", pytest.param("cuda:0", marks=[NEEDS_CARD, pytest.mark.gpu])])
+@pytest.mark.parametrize("method", ["splat", "voxel"])
+def test_the_whole_run_on_a_card_is_that_of_the_cpu(monkeypatch, method, device):
+    """Coarse voxels, Gaussians, polish and reprojection by Warp: the volume of the CPU up to rounding."""
+    views, config, expected = _whole_run(monkeypatch, method)
+    card = DeviceChoice(device, "warp", "Runs on a card.")
+    monkeypatch.setattr(reconstructing, "choose_device", lambda wanted, say: card)
+    on_card = []
+    monkeypatch.setattr(run_device, "CardVoxels", lambda device: on_card.append(device) or CardVoxels(device))
+    result = reconstructing.reconstruct(views, config)
+    _assert_alike(result, expected)
+    assert result.warnings == expected.warnings and result.device == card.sentence
+    assert len(on_card) >= 4 and set(on_card) == {device}
+
+
+@NEEDS_WARP
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("CUDA error: unspecified launch failure"), "failed (RuntimeError)"),
+        (torch.OutOfMemoryError("full"), "ran out of memory"),
+    ],
+)
+@pytest.mark.parametrize("call", [1, 3, 40, 75])
+def test_a_run_survives_its_card_at_any_voxels_and_says_so(monkeypatch, error, words, call):
+    """A card is lost at its first, third, ... backprojection."""
+    views, config, expected = _whole_run(monkeypatch, "voxel")
+    monkeypatch.setattr(reconstructing, "choose_device", lambda wanted, say: WARP_CARD)
+    calls = []
+
+    class Failing(CardVoxels):
+        def add_backprojection(self, volume, image, view):
+            calls.append(view)
+            if len(calls) >= call:
+                volume.fill_(float("nan"))  # as the memory of a card that is lost
+                raise error
+            super().add_backprojection(volume, image, view)
+
+    monkeypatch.setattr(run_device, "CardVoxels", Failing)
+    result = reconstructing.reconstruct(views, config)
+    _assert_alike(result, expected)
+    assert len(calls) == call, "a card that is lost is never used again"
+    (sentence,) = [warning for warning in result.warnings if warning not in expected.warnings]
+    assert words in sentence and "at cycle" in sentence and sentence in result.device
+
+
+def test_a_run_survives_its_card_and_says_so(monkeypatch):
+    """The whole reconstruction, the card lost in its second fit: the volume of the CPU, and a warning."""
+    views, config, expected = _whole_run(monkeypatch, "splat")
     count = []
 
     def failing(*arguments):
@@ -282,73 +345,10 @@ def test_a_run_survives_its_card_and_says_so(monkeypatch):
             raise RuntimeError("CUDA error: unspecified launch failure")
 
     monkeypatch.setattr(reconstructing, "choose_device", lambda wanted, say: CARD)
-    monkeypatch.setattr(fit_device, "fit", failing)
+    monkeypatch.setattr(run_device, "fit", failing)
     result = reconstructing.reconstruct(views, config)
-    np.testing.assert_array_equal(result.attenuation_per_mm, expected.attenuation_per_mm)
+    _assert_alike(result, expected)
     assert [warning for warning in result.warnings if warning not in expected.warnings] == [result.device.removeprefix("Runs on a card. ")]
-
-
-def _fake_cuda(monkeypatch, free_gb=(8.0, 20.0), version="13.0", driver=True, warp=True) -> None:
-    cuda = SimpleNamespace(
-        is_available=lambda: driver,
-        device_count=lambda: len(free_gb),
-        mem_get_info=lambda number: (int(free_gb[number] * 1e9), int(24e9)),
-        get_device_name=lambda number: f"NVIDIA Test {number}",
-    )
-    monkeypatch.setattr(torch, "cuda", cuda)
-    monkeypatch.setattr(torch.version, "cuda", version)
-    fake = SimpleNamespace(config=SimpleNamespace(), LOG_ERROR=40, init=lambda: None, is_cuda_available=lambda: warp)
-    monkeypatch.setitem(sys.modules, "warp", fake)
-
-
-@pytest.mark.parametrize(
-    ("machine", "wanted", "words"),
-    [
-        ({"version": None}, "cuda", "build for the CPU alone"),
-        ({"driver": False}, "cuda", "too old for CUDA 13.0"),
-        ({"warp": False}, "cuda", "too old for the Python package warp-lang"),
-        ({"free_gb": (0.3,)}, "cuda", "NVIDIA Test 0 is full (0.3 of 24.0 GB are free)"),
-        ({}, "cuda:2", "there is no card cuda:2, only 2 in all"),
-    ],
-)
-def test_the_probe_says_what_is_wrong(monkeypatch, machine, wanted, words):
-    _fake_cuda(monkeypatch, **machine)
-    found = probe.examine(wanted)
-    assert words in found["problem"] and found["remedy"]
-
-
-@pytest.mark.parametrize(("wanted", "expected"), [("cuda", "cuda:1"), ("cuda:0", "cuda:0")])
-def test_the_probe_takes_the_card_that_is_wanted_or_has_most_memory(monkeypatch, wanted, expected):
-    _fake_cuda(monkeypatch)
-    timed = {"cpu": ([torch.ones(2)], 0.5), expected: ([torch.ones(2)], 0.1)}
-    monkeypatch.setattr(probe, "_timed", timed.__getitem__)
-    found = probe.examine(wanted)
-    assert json.loads(json.dumps(found)) == {
-        "device": expected,
-        "name": f"NVIDIA Test {expected[-1]}",
-        "card_seconds": 0.1,
-        "cpu_seconds": 0.5,
-    }
-
-
-def test_the_probe_refuses_a_card_that_computes_otherwise(monkeypatch):
-    _fake_cuda(monkeypatch)
-    monkeypatch.setattr(probe, "_timed", lambda device: ([torch.full((2,), 1.0 if device == "cpu" else 1.01)], 0.1))
-    assert "otherwise" in probe.examine("cuda")["problem"]
-
-
-def test_the_probe_s_scene_is_seen():
-    (images, gradient), seconds = probe._timed("cpu")
-    assert images.max() > 0.1 and (gradient > 0).float().mean() > 0.9
-    assert seconds > 0
-
-
-@NEEDS_WARP
-@NEEDS_CARD
-@pytest.mark.gpu
-def test_the_probe_finds_the_card():
-    found = probe.examine("cuda")
-    assert found["device"].startswith("cuda:") and found["card_seconds"] > 0
 
 
 @NEEDS_WARP
@@ -356,7 +356,7 @@ def test_the_probe_finds_the_card():
 @pytest.mark.gpu
 def test_a_fit_on_a_card_is_that_of_the_cpu(ready):
     expected, state = _start(ready), _start(ready)
-    _run(FitDevice(DeviceChoice("cpu", "numba", "")), ready, expected, until=2)
-    _run(FitDevice(DeviceChoice("cuda:0", "warp", "")), ready, state, until=2)
+    _run(RunDevice(DeviceChoice("cpu", "numba", "")), ready, expected, until=2)
+    _run(RunDevice(DeviceChoice("cuda:0", "warp", "")), ready, state, until=2)
     for name, value in state.gaussians.named().items():
         torch.testing.assert_close(value, expected.gaussians.named()[name], rtol=1e-2, atol=1e-2)
