@@ -271,7 +271,7 @@ WARP_CARD = DeviceChoice("cpu:0", "warp", "Runs on a card.")
 def _whole_run(monkeypatch, method="auto"):
     """Return the views and settings of a short reconstruction, and its result on the CPU."""
     monkeypatch.setitem(EFFORTS, "preview", Effort((2, 3), voxel_cycles=3, gaussians=400, splat_steps=10, fits=1, polish_cycles=2))
-    views, config = phantom_scene.measured(phantom_scene.poses(13)), phantom_scene.config(method=method, spacing_mm=4.0, device="cpu")
+    views, config = phantom_scene.measured(phantom_scene.poses(13)), phantom_scene.config(method=method, spacing_mm=4.0, device="cpu", ixgs_iterations=5)
     expected = reconstructing.reconstruct(views, config)
     assert expected.device.endswith("as chosen.")
     return views, config, expected
@@ -288,7 +288,7 @@ def _assert_alike(result, expected) -> None:
 
 @NEEDS_WARP
 @pytest.mark.parametrize("device", ["cpu:0", pytest.param("cuda:0", marks=[NEEDS_CARD, pytest.mark.gpu])])
-@pytest.mark.parametrize("method", ["splat", "voxel"])
+@pytest.mark.parametrize("method", ["splat", "voxel", "ixgs"])
 def test_the_whole_run_on_a_card_is_that_of_the_cpu(monkeypatch, method, device):
     """Coarse voxels, Gaussians, polish and reprojection by Warp: the volume of the CPU up to rounding."""
     views, config, expected = _whole_run(monkeypatch, method)

@@ -30,7 +30,6 @@ from .reconstruction import CurvePoint, Reconstruction, RefinedPose, Report, Vie
 from .run_device import RunDevice
 from .splatting.fit import FitState, projection_rmse
 from .splatting.initialise import at_random, fit_density, from_volume
-from .splatting.ixgs import fit_ixgs
 from .splatting.losses import photon_weights
 from .splatting.projector import Cameras
 from .voxels.projection import ViewOnGrid
@@ -336,8 +335,7 @@ class _Run:
             self.report(0.03 + 0.87 * now.step / settings.iterations, f"Fitting the bone by the published recipe, step {now.step}")
 
         with self.stage("ixgs"):
-            arguments = (gaussians, self.config.spacing_mm, settings, self.config.seed, after_step)
-            fitted = fit_ixgs(self.acquisition, self.acquisition.training, *arguments)
+            fitted = self.device.fit_ixgs(self.acquisition, gaussians, self.config.spacing_mm, settings, self.config.seed, after_step)
             volume = self.device.voxelize(fitted, self.grid)
         self.judge_withheld("ixgs", lambda: volume)
         return volume

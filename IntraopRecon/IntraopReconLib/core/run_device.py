@@ -17,9 +17,10 @@ from SparseAnatomyLib.devices import DeviceChoice
 from SparseAnatomyLib.grid import VoxelGrid
 
 from .acquisition import Acquisition
-from .config import FitSettings, SartSettings
+from .config import FitSettings, IxgsSettings, SartSettings
 from .splatting.fit import FitState, OnCard, fit
 from .splatting.gaussians import Gaussians
+from .splatting.ixgs import fit_ixgs
 from .splatting.projector import prepare
 from .splatting.voxelizer import voxelize
 from .voxels.kernels import CPU, CardVoxels, VoxelKernels
@@ -149,11 +150,28 @@ class RunDevice:
 
         def voxelized(kernels: VoxelKernels) -> np.ndarray:
             device = "cpu" if kernels is CPU else self.device
-            there = Gaussians(**{name: value.detach().to(device) for name, value in gaussians.named().items()})
-            return voxelize(there, grid).cpu().numpy().copy()  # a volume of its own, without the room that the kernels leave
+            return voxelize(gaussians.to(device), grid).cpu().numpy().copy()  # a volume of its own, without the room that the kernels leave
 
         with torch.no_grad():
             return self._tried(voxelized)
+
+    def fit_ixgs(
+        self,
+        acquisition: Acquisition,
+        gaussians: Gaussians,
+        spacing_mm: float,
+        settings: IxgsSettings,
+        seed: int,
+        after_step: Callable[[FitState], None],
+    ) -> Gaussians:
+        """Run the published recipe on the training views, as `splatting.ixgs.fit_ixgs`; where a card fails, the CPU begins anew."""
+
+        def fitted(kernels: VoxelKernels) -> Gaussians:
+            device, kernel = ("cpu", None) if kernels is CPU else (self.device, self._kernel)
+            start = gaussians.to(device)
+            return fit_ixgs(acquisition, acquisition.training, start, spacing_mm, settings, seed, after_step, kernel).to("cpu")
+
+        return self._tried(fitted)
 
     def _tried(self, work: Callable[[VoxelKernels], T]) -> T:
         """Return what some work comes to on the card or, where that fails, on the CPU."""
@@ -161,7 +179,7 @@ class RunDevice:
             try:
                 return work(CardVoxels(self.device))
             except RuntimeError as error:  # of PyTorch and of Warp alike
-                self._give_up(_what_happened(error), "a volume")
+                self._give_up(_what_happened(error), "one step of the way")
         return work(CPU)
 
     def prepare(self, report: Callable[[str], None]) -> None:

@@ -49,7 +49,7 @@ def clone(gaussians: Gaussians, optimizer: torch.optim.Optimizer, which: Tensor)
     The copies begin without memory: with that of their originals, which get the same gradients, the two would never part.
     """
     doubled = torch.nonzero(which)[:, 0]
-    grown = select(gaussians, optimizer, torch.cat([torch.arange(len(gaussians)), doubled]))
+    grown = select(gaussians, optimizer, torch.cat([torch.arange(len(gaussians), device=doubled.device), doubled]))
     with torch.no_grad():
         grown.log_densities[doubled] -= math.log(2)
         grown.log_densities[len(gaussians) :] -= math.log(2)
@@ -67,7 +67,7 @@ def split(gaussians: Gaussians, optimizer: torch.optim.Optimizer, which: Tensor,
     children = slice(len(gaussians) - len(parents), None)
     with torch.no_grad():
         scales = grown.log_scales[children].exp()
-        local = scales * torch.randn(scales.shape, generator=generator)
+        local = scales * torch.randn(scales.shape, generator=generator).to(scales.device)  # drawn on the CPU: the same on any device
         rows = torch.stack(rotation_rows(grown.quaternions[children]), 1)  # [M, 3, 3]
         grown.means_mm[children] += (rows @ local[:, :, None])[:, :, 0]
         grown.log_scales[children] -= math.log(SPLIT_SHRINK)

@@ -36,6 +36,10 @@ class Gaussians:
         """Return the parameters by name, in a fixed order."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    def to(self, device: str | torch.device) -> Gaussians:
+        """Return the same on a device, without their history."""
+        return Gaussians(**{name: value.detach().to(device) for name, value in self.named().items()})
+
     def covariances_mm2(self) -> Tensor:
         """Return the upper triangles (xx, xy, xz, yy, yz, zz) of the covariances, [N, 6]."""
         x, y, z = rotation_rows(self.quaternions)

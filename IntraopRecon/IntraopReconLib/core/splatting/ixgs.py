@@ -32,32 +32,34 @@ def fit_ixgs(
     settings: IxgsSettings,
     seed: int,
     after_step: Callable[[FitState], None],
+    kernel: str | None = None,
 ) -> Gaussians:
     """Run the published recipe.
 
     Args:
         acquisition: At full resolution.
         indices: The views that enter.
-        gaussians: The random start.
+        gaussians: The random start, on the device to compute on.
         spacing_mm: Voxel pitch of the subvolumes whose total variation counts.
         settings: The published settings.
         seed: Draws views, subvolumes and splits.
         after_step: Called after each iteration; for progress and cancellation.
+        kernel: As for `project`.
 
     Returns:
-        The fitted Gaussians.
+        The fitted Gaussians, on the same device.
     """
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     unit_mm = float(acquisition.extent_mm.max()) / 2
     gaussians = Gaussians(**{name: value.detach().requires_grad_() for name, value in gaussians.named().items()})
     state = FitState(gaussians, torch.optim.Adam([{"params": [parameter]} for parameter in gaussians.named().values()], eps=1e-15))
-    level = Level.of(acquisition)
-    peak = float(level.images.max())
-    gradients, visits = torch.zeros(len(gaussians)), 0
+    device, peak = gaussians.means_mm.device, float(acquisition.attenuation.max())
+    level = Level.of(acquisition).to(device)
+    gradients, visits = torch.zeros(len(gaussians), device=device), 0
     for step in range(settings.iterations):
         _set_rates(state, settings, step, unit_mm)
         chosen = rng.permutation(indices)[:1]
-        projected, measured = project(state.gaussians, level.cameras[chosen]), level.images[chosen]
+        projected, measured = project(state.gaussians, level.cameras[chosen], kernel), level.images[chosen]
         mask = (level.weights[chosen] > 0).float()
         loss = weighted_l1(projected, measured, mask) + settings.ssim_weight * (1 - ssim(projected, measured, peak, mask))
         subvolume = voxelize(state.gaussians, _random_subvolume(acquisition, spacing_mm, settings.tv_voxels, rng))
@@ -69,7 +71,7 @@ def fit_ixgs(
         state.step = step + 1
         if _densifies(settings, state.step):
             state.gaussians = _control_density(state, gradients / visits, settings, unit_mm, generator)
-            gradients, visits = torch.zeros(len(state.gaussians)), 0
+            gradients, visits = torch.zeros(len(state.gaussians), device=device), 0
         after_step(state)
     return state.gaussians
 
@@ -100,7 +102,7 @@ def _control_density(
     if before + int(pulled.sum()) <= settings.most_gaussians:
         large = grown.log_scales.detach().exp().amax(1) > settings.split_scale * unit_mm
         grown = clone(grown, state.optimizer, pulled & ~large)
-        added = torch.zeros(len(grown) - before, dtype=torch.bool)
+        added = torch.zeros(len(grown) - before, dtype=torch.bool, device=pulled.device)
         grown = split(grown, state.optimizer, torch.cat([pulled & large, added]), generator)
     keep = grown.densities_per_mm().detach() * unit_mm > settings.least_density
     return prune(grown, state.optimizer, keep) if bool(keep.any()) else grown

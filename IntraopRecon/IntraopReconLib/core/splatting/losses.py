@@ -71,7 +71,7 @@ def ssim(projected: Tensor, measured: Tensor, peak: float, weights: Tensor) -> T
     Source: Wang et al., IEEE Transactions on Image Processing 13 (2004) 600: Gaussian window of 11 pixels, K1 = 0.01, K2 = 0.03.
     """
     half = _SSIM_WINDOW_PX // 2
-    offsets = torch.arange(_SSIM_WINDOW_PX, dtype=projected.dtype) - half
+    offsets = torch.arange(_SSIM_WINDOW_PX, dtype=projected.dtype, device=projected.device) - half
     line = torch.exp(-0.5 * (offsets / _SSIM_SIGMA_PX) ** 2)
     line = line / line.sum()
 

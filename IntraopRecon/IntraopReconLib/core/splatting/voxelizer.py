@@ -35,7 +35,7 @@ def voxelize(gaussians: Gaussians, grid: VoxelGrid, kernel: str | None = None) -
     linear, shift = (torch.as_tensor(a, dtype=dtype, device=gaussians.means_mm.device) for a in (ijk_from_mm[:3, :3], ijk_from_mm[:3, 3]))
     means = gaussians.means_mm @ linear.T + shift
     covariances = linear @ symmetric(gaussians.covariances_mm2()) @ linear.T
-    precisions = torch.linalg.inv(covariances)
+    precisions = torch.linalg.inv_ex(covariances).inverse  # `inv` would wait for the card, to see whether one has none
     densities = gaussians.densities_per_mm()
     kernel = kernel or kernel_for(gaussians)
     if kernel == "reference":
