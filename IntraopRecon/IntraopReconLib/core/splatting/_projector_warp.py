@@ -229,31 +229,48 @@ def list_footprints(size_px: tuple[int, int], field: Sequence[Tensor]) -> Listed
     return Listed(prints, *lists_by_tile(boxes, (views, rows, columns)), (COLUMNS, ROWS))
 
 
+def draw(listed: Listed, views: int, size_px: tuple[int, int]) -> Tensor:
+    """Return the images of listed footprints, [view, row, column]."""
+    device = listed.prints.device
+    images = torch.empty((views, size_px[1], size_px[0]), device=device)
+    edges, tiles = wp.vec2i(*listed.edges), wp.vec2i(*tile_counts(size_px, listed.edges))
+    lists = array(listed.prints, Footprint), array(listed.starts), array(listed.lists)
+    launch_blocks(_draw, len(listed.starts) - 1, [*lists, edges, tiles, array(images)], device)
+    return images
+
+
+def gather(prints: Tensor, gradient: Tensor, field: Sequence[Tensor], with_views: bool) -> list[Tensor]:
+    """Return the gradients by means, covariances and masses, and by the views' matrices, sources and determinants if asked for.
+
+    Args:
+        prints: Of `Listed`.
+        gradient: By the images, [view, row, column].
+        field: As for `list_footprints`.
+        with_views: Whether those by the views are asked for; without, they are not among the result.
+    """
+    results = [tensor.new_empty(tensor.shape) for tensor in field[:3]]
+    count, views, device = len(field[0]), len(field[3]), prints.device
+    by_views = torch.zeros((views if with_views else 0, count, 16), device=device)
+    by_field = [array(result, dtype) for result, dtype in zip(results, (wp.vec3, Six, None), strict=True)]
+    launch_blocks(_gather, count, [array(prints, Footprint), array(gradient), filled(Scene, field), *by_field, array(by_views)], device)
+    if with_views:
+        by_views = by_views.sum(1)
+        results += [by_views[:, :12].reshape(views, 3, 4), by_views[:, 12:15], by_views[:, 15]]
+    return results
+
+
 class _Projection(torch.autograd.Function):
     @staticmethod
     def forward(ctx, listing, size_px, *field):
-        (columns, rows), views, device = size_px, len(field[3]), field[0].device
         listed = listing(size_px, field)
-        images = torch.empty((views, rows, columns), device=device)
-        edges, tiles = wp.vec2i(*listed.edges), wp.vec2i(*tile_counts(size_px, listed.edges))
-        lists = array(listed.prints, Footprint), array(listed.starts), array(listed.lists)
-        launch_blocks(_draw, len(listed.starts) - 1, [*lists, edges, tiles, array(images)], device)
         ctx.save_for_backward(listed.prints, *field)
-        return images
+        return draw(listed, len(field[3]), size_px)
 
     @staticmethod
     def backward(ctx, gradient):
         prints, *field = ctx.saved_tensors
-        by_means, by_covariances, by_masses = (t.new_empty(t.shape) for t in field[:3])
-        count, views, device = len(field[0]), len(field[3]), field[0].device
-        by_views = torch.zeros((views if any(ctx.needs_input_grad[5:]) else 0, count, 16), device=device)
-        by_field = [array(by_means, wp.vec3), array(by_covariances, Six), array(by_masses), array(by_views)]
-        launch_blocks(_gather, count, [array(prints, Footprint), array(gradient), filled(Scene, field), *by_field], device)
-        if not len(by_views):
-            return None, None, by_means, by_covariances, by_masses, None, None, None
-        by_views = by_views.sum(1)
-        by_matrices = by_views[:, :12].reshape(views, 3, 4)
-        return None, None, by_means, by_covariances, by_masses, by_matrices, by_views[:, 12:15], by_views[:, 15]
+        gradients = gather(prints, gradient, field, any(ctx.needs_input_grad[5:]))
+        return None, None, *gradients, *[None] * (len(field) - len(gradients))
 
 
 def project(means: Tensor, covariances: Tensor, masses: Tensor, matrices: Tensor, sources: Tensor, size_px: tuple[int, int]) -> Tensor:
