@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+import gsplat_stand_in
 import numpy as np
 import pytest
 import torch
@@ -25,7 +27,8 @@ class Backend:
     device: str
 
     def project(self, gaussians: Gaussians, cameras: Cameras, **options) -> torch.Tensor:
-        return project(self._there(gaussians), cameras, self.kernel, **options).cpu()
+        with gsplat_stand_in.in_place() if self.kernel == "gsplat" and self.device == "cpu" else nullcontext():
+            return project(self._there(gaussians), cameras, self.kernel, **options).cpu()
 
     def voxelize(self, gaussians: Gaussians, grid: VoxelGrid) -> torch.Tensor:
         return voxelize(self._there(gaussians), grid, self.kernel).cpu()
@@ -41,8 +44,15 @@ WARP = [
     pytest.param(Backend("warp", "cpu"), marks=NEEDS_WARP, id="warp"),
     pytest.param(Backend("warp", "cuda"), marks=[NEEDS_WARP, NEEDS_CARD, pytest.mark.gpu], id="cuda"),
 ]
+NEEDS_GSPLAT = pytest.mark.skipif(find_spec("gsplat") is None, reason="needs gsplat, and a CUDA toolkit to compile it")
+GSPLAT = [
+    pytest.param(Backend("gsplat", "cpu"), marks=NEEDS_WARP, id="gsplat's stand-in"),
+    pytest.param(Backend("gsplat", "cuda"), marks=[NEEDS_WARP, NEEDS_CARD, NEEDS_GSPLAT, pytest.mark.gpu], id="gsplat"),
+]
 ON_WARP = pytest.mark.parametrize("backend", WARP)
 ON_ALL = pytest.mark.parametrize("backend", [NUMBA, *WARP])
+ON_PROJECTORS = pytest.mark.parametrize("backend", [NUMBA, *WARP, *GSPLAT])
+ON_POSED_PROJECTORS = pytest.mark.parametrize("backend", [*WARP, *GSPLAT])
 
 ROTATIONS_DEG = ((0, 0, 0), (25, -40, 65), (-110, 15, 20), (10, 100, -35))  # among them one for each dominant axis
 

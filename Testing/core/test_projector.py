@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
-from splat_scenes import ON_ALL, ON_WARP, ROTATIONS_DEG, converted, moved, oblique_view, one_gaussian, random_gaussians
+from splat_scenes import ON_POSED_PROJECTORS, ON_PROJECTORS, ROTATIONS_DEG, converted, moved, oblique_view, one_gaussian, random_gaussians
 
 from IntraopReconLib.core.splatting import _projector_numba, _voxelizer_numba
 from IntraopReconLib.core.splatting._numba_rows import SUPPORT_SIGMAS
@@ -47,7 +47,7 @@ def upstream(kind: str, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.cos(0.05 * column + 0.11 * row + 0.4).to(torch.float64).expand(shape)
 
 
-@ON_ALL
+@ON_PROJECTORS
 @pytest.mark.parametrize("sigma_mm", [(1.5, 4.0), (0.3, 12.0), (0.1, 0.6)], ids=["typical", "needles", "below a pixel"])
 def test_kernel_leaves_out_only_what_lies_beyond_the_support(backend, sigma_mm):
     """Gaussian by Gaussian: the kernel lies between the reference cut at SUPPORT_SIGMAS and the whole reference."""
@@ -78,7 +78,7 @@ def _peaks(single: Gaussians, cameras: Cameras) -> torch.Tensor:
     return torch.cat(peaks)
 
 
-@ON_ALL
+@ON_PROJECTORS
 def test_kernel_equals_reference_for_many(backend):
     gaussians = random_gaussians(300, seed=4)
     cameras = Cameras.of(VIEWS)
@@ -93,7 +93,7 @@ def _mean_peak(gaussians: Gaussians) -> float:
     return (gaussians.densities_per_mm() * sigma).mean().item() * math.sqrt(2 * math.pi)
 
 
-@ON_ALL
+@ON_PROJECTORS
 @pytest.mark.parametrize("perspective", ["C-arm", "close to the source"])
 @pytest.mark.parametrize("kind", ["random", "smooth", "constant"])
 def test_gradients_of_the_kernel_equal_those_of_the_reference(backend, kind, perspective):
@@ -115,7 +115,7 @@ def test_gradients_of_the_kernel_equal_those_of_the_reference(backend, kind, per
         assert (error < allowed).all(), (name, (error / allowed).max())
 
 
-@ON_WARP
+@ON_POSED_PROJECTORS
 def test_gradients_by_the_pose_equal_those_of_the_reference(backend):
     gaussians = random_gaussians(40, seed=6, reach_mm=40)
     cameras = Cameras.of(VIEWS)
@@ -136,7 +136,7 @@ def test_gradients_by_the_pose_equal_those_of_the_reference(backend):
     assert (found[1].abs().amax(0) > 100 * error).all()
 
 
-@ON_WARP
+@ON_POSED_PROJECTORS
 def test_moving_views_and_gaussians_together_changes_no_loss(backend):
     """So the gradient by all views' translation is minus the sum of those by the means."""
     gaussians = converted(random_gaussians(40, seed=6, reach_mm=40), torch.float32, True)
@@ -224,7 +224,7 @@ def test_rectified_splat_is_near_the_exact_line_integral_for_flat_and_long_gauss
             assert (image - expected).abs().max() < 0.02 * expected.max()
 
 
-@ON_ALL
+@ON_PROJECTORS
 @pytest.mark.parametrize("degrees", ROTATIONS_DEG)
 def test_a_gaussian_appears_where_the_view_projects_it(backend, degrees):
     view = oblique_view(degrees)
@@ -237,7 +237,7 @@ def test_a_gaussian_appears_where_the_view_projects_it(backend, degrees):
     np.testing.assert_allclose(centroid, expected, atol=0.01)
 
 
-@ON_ALL
+@ON_PROJECTORS
 @pytest.mark.parametrize("degrees", ROTATIONS_DEG)
 def test_pixels_sum_up_to_mass_times_magnification(backend, degrees):
     view = oblique_view(degrees)
@@ -251,7 +251,7 @@ def test_pixels_sum_up_to_mass_times_magnification(backend, degrees):
     np.testing.assert_allclose(image.sum().item(), gaussians.masses_mm2().item() * magnification, rtol=2 * CUT)
 
 
-@ON_ALL
+@ON_PROJECTORS
 def test_moving_the_whole_scene_rigidly_leaves_the_images_unchanged(backend):
     gaussians = random_gaussians(100, seed=10)
     motion = affine(Rotation.from_euler("xyz", [33, -71, 12], degrees=True).as_matrix(), [40.0, -25.0, 60.0])
@@ -261,7 +261,7 @@ def test_moving_the_whole_scene_rigidly_leaves_the_images_unchanged(backend):
     assert (after - before).abs().max() < 5e-4 * before.max()
 
 
-@ON_ALL
+@ON_PROJECTORS
 def test_scaling_millimeters_scales_attenuation(backend):
     gaussians = random_gaussians(100, seed=11)
     scale = 1.7
@@ -271,7 +271,7 @@ def test_scaling_millimeters_scales_attenuation(backend):
     assert (after - scale * before).abs().max() < 5e-4 * after.max()
 
 
-@ON_ALL
+@ON_PROJECTORS
 @pytest.mark.parametrize("place", ["behind the source", "in its plane", "at the source", "left", "right", "above", "below", "far away"])
 def test_what_the_view_does_not_see_gives_nothing(backend, place):
     view = VIEWS[1]
@@ -294,7 +294,7 @@ def test_what_the_view_does_not_see_gives_nothing(backend, place):
         assert (parameter.grad == 0).all(), name
 
 
-@ON_ALL
+@ON_PROJECTORS
 @pytest.mark.parametrize("corner", [(0, 0), (70, 0), (0, 46), (70, 46), (-3, 20), (73, 20), (30, -2), (30, 48)])
 def test_gaussians_on_the_border_are_cut_by_it(backend, corner):
     view = VIEWS[1]
@@ -306,7 +306,7 @@ def test_gaussians_on_the_border_are_cut_by_it(backend, corner):
     assert (kernel - reference).abs().max() < 1.01 * CUT * 0.02 * 4 * math.sqrt(2 * math.pi)
 
 
-@ON_ALL
+@ON_PROJECTORS
 def test_the_same_input_gives_the_same_bits(backend):
     gaussians = random_gaussians(500, seed=12, dtype=torch.float32)
     weights = upstream("random", (4, 47, 71)).float()
@@ -336,7 +336,7 @@ def test_threads_do_not_change_a_bit():
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
-@ON_ALL
+@ON_PROJECTORS
 def test_no_gaussians_give_empty_images(backend):
     images = backend.project(random_gaussians(0, dtype=torch.float32), Cameras.of(VIEWS))
     assert images.shape == (4, 47, 71) and (images == 0).all()
@@ -347,7 +347,7 @@ def test_views_of_different_size_are_refused():
         Cameras.of([VIEWS[0], oblique_view(size_px=(30, 20))])
 
 
-@ON_ALL
+@ON_PROJECTORS
 def test_cameras_are_selected_by_view(backend):
     gaussians = random_gaussians(20, seed=14, dtype=torch.float32)
     cameras = Cameras.of(VIEWS)

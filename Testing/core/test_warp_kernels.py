@@ -17,7 +17,13 @@ from SparseAnatomyLib.grid import VoxelGrid
 
 pytestmark = NEEDS_WARP
 PACKAGE = "IntraopReconLib.core.splatting"
-MODULES = [f"{PACKAGE}._warp_tiles", f"{PACKAGE}._projector_warp", f"{PACKAGE}._voxelizer_warp", "IntraopReconLib.core.voxels._voxels_warp"]
+MODULES = [
+    f"{PACKAGE}._warp_tiles",
+    f"{PACKAGE}._projector_warp",
+    f"{PACKAGE}._projector_gsplat",
+    f"{PACKAGE}._voxelizer_warp",
+    "IntraopReconLib.core.voxels._voxels_warp",
+]
 GRID = VoxelGrid.box(np.array([2.0, -3.0, 1.0]), np.array([46.0, 58.0, 70.0]), 2.0)
 
 

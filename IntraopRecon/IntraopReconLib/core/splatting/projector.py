@@ -59,8 +59,8 @@ def project(gaussians: Gaussians, cameras: Cameras, kernel: str | None = None, m
     Args:
         gaussians: In the frame of the cameras, mm; on the CPU or, for `warp`, on any device, for `gsplat`, on a card.
         cameras: The views.
-        kernel: `numba` (float32, CPU), `warp` (float32, any device), `gsplat` (float32, a card for which `probe_gsplat` found it to work) or
-            `reference` (the parameters' own type, for tests); None for what suits the device, see `kernel_for`.
+        kernel: `numba` (float32, CPU), `warp` (float32, any device), `gsplat` (float32, a card on which `probe_gsplat` found it to work)
+            or `reference` (the parameters' own type, for tests); None for what suits the device, see `kernel_for`.
         motions: Rigid motions that carry the views along first, [view, 4, 4], if their gradient is asked for; not for `numba`.
 
     Returns:
