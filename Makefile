@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c const
 # Without an NVIDIA driver torch comes from its CPU build, a tenth of the size.
 TORCH_INDEX := $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench bench-gpu lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/intraop-recon demo
@@ -17,6 +17,10 @@ test: $(VENV)/.installed
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m Testing.benchmarks.run
+
+# With an NVIDIA card: the scenes, a large case and the kernels on the CPU and on the card.
+bench-gpu: $(VENV)/.installed-bench-gpu
+	$(BIN)/python -m Testing.benchmarks.gpu
 
 lint: $(VENV)/.installed
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pre-commit run --all-files --show-diff-on-failure
@@ -35,4 +39,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-bench: $(VENV)/.installed
 	$(PIP) -e '.[bench]'
+	@touch $@
+
+$(VENV)/.installed-bench-gpu: $(VENV)/.installed-bench
+	$(PIP) -e '.[cuda]'
 	@touch $@

@@ -90,17 +90,17 @@ def _least_seconds(step: Callable[[], None], repeats: int = REPEATS) -> float:
 def _projection(gaussians: int, views: int, pixels: int, kernel: str = "numba", dtype: torch.dtype = torch.float32) -> Callable[[], None]:
     config = SimulationConfig(views=views, size_px=pixels)
     cameras = Cameras.of(random_poses(config, np.zeros(3), np.random.default_rng(0)))
-    field = _random_gaussians(gaussians, dtype)
+    field = random_gaussians(gaussians, dtype)
     return lambda: project(field, cameras, kernel).sum().backward()
 
 
 def _voxelization(gaussians: int, voxels: int) -> Callable[[], None]:
     grid = VoxelGrid.box(np.zeros(3), EXTENT_MM, EXTENT_MM / voxels)
-    field = _random_gaussians(gaussians, torch.float32)
+    field = random_gaussians(gaussians, torch.float32)
     return lambda: voxelize(field, grid).sum().backward()
 
 
-def _random_gaussians(count: int, dtype: torch.dtype) -> Gaussians:
+def random_gaussians(count: int, dtype: torch.dtype) -> Gaussians:
     rng = np.random.default_rng(0)
     means = rng.uniform(-0.35, 0.35, (count, 3)) * EXTENT_MM
     log_scales = np.log(SIGMA_MM) + rng.normal(0, 0.3, (count, 3))
