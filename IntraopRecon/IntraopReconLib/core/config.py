@@ -39,7 +39,7 @@ class ReconstructionConfig:
         method: `splat` (Gaussians, then a voxel polish), `voxel` (SART with total variation), `ixgs` (the published recipe, for
             comparison) or `auto` (whichever explains the withheld views better, or the mean of both where that is too close to tell).
         quality: Effort; `preview` is a matter of a second or two.
-        device: Where Gaussians are fitted: `cuda` is the card with the most free memory, `cuda:1` the second one.
+        device: Where it is computed: `cuda` is the card with the most free memory, `cuda:1` the second one.
         spacing_mm: Voxel pitch of the result.
         region: Box to reconstruct; None for the largest cube around what every view sees.
         seed: Same seed, same volume (on the same machine).

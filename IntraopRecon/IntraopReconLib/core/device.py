@@ -1,4 +1,4 @@
-"""Where Gaussians are fitted; imports no torch to find out that there is no graphics card."""
+"""Where a reconstruction computes; imports no torch to find out that there is no graphics card."""
 
 from __future__ import annotations
 
