@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
 import sys
 import textwrap
+import time
+from pathlib import Path
 
 import pytest
 
@@ -111,8 +114,110 @@ def test_a_card_is_tried_once(card, monkeypatch):
     said = []
     first = choose("auto", said.append)
     assert len(said) == 1 and "compiled" in said[0]
-    monkeypatch.setattr(devices.subprocess, "run", lambda *_, **__: pytest.fail("it was tried before"))
+    monkeypatch.setattr(devices, "_child", lambda *_, **__: pytest.fail("it was tried before"))
     assert choose("auto") == first
+
+
+@pytest.fixture
+def other(card, tmp_path):
+    """Pretend that there is another probe; return what writes its function."""
+    card(f"return {FOUND | {'other': {'name': 'fastlib', 'probe': 'fake_other_probe'}}}")
+
+    def probe(body: str) -> None:
+        (tmp_path / "fake_other_probe.py").write_text(f"def examine(device):\n{textwrap.indent(textwrap.dedent(body), '    ')}\n", "utf-8")
+
+    return probe
+
+
+@pytest.mark.parametrize("wanted", ["auto", "cuda:1"])
+@pytest.mark.parametrize("kernel", ["fastlib", "warp"])
+def test_other_kernels_are_tried_after_a_card_was_found_to_work(other, wanted, kernel):
+    other(f"return {{'kernel': '{kernel}', 'note': 'fastlib was tried on ' + device}}")
+    said = []
+    choice = choose(wanted, said.append)
+    assert (choice.device, choice.kernel) == ("cuda:1", kernel)
+    assert choice.sentence.endswith("; fastlib was tried on cuda:1.")
+    assert len(said) == 2 and "fastlib" in said[1] and "10 minutes" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("return {'problem': 'it computes otherwise', 'remedy': ''}", "it computes otherwise"),
+        ("raise RuntimeError('ninja: build stopped')", "a test of it failed (exit code 1)"),
+        ("import os; os._exit(139)", "a test of it failed (exit code 139)"),
+        ("import time; time.sleep(60)", "a test of it did not end within 2 seconds"),
+    ],
+    ids=["otherwise", "error", "crash", "hang"],
+)
+def test_other_kernels_that_fail_are_not_used_and_the_card_is(other, monkeypatch, body, words):
+    other(body)
+    monkeypatch.setattr(devices, "OTHER_SECONDS", 2.0)
+    choice = choose("auto")
+    assert (choice.device, choice.kernel) == ("cuda:1", "warp")
+    assert choice.sentence.endswith(f"than the CPU; fastlib is not used, as {words}.")
+
+
+def test_other_kernels_are_not_tried_on_a_card_that_is_not_used(card):
+    card(f"return {FOUND | {'cpu_seconds': 0.01, 'other': {'name': 'fastlib', 'probe': 'no_such_module'}}}")
+    said = []
+    assert choose("auto", said.append).device == "cpu" and len(said) == 1
+
+
+def test_a_word_on_other_kernels_is_passed_on(card):
+    card(f"return {FOUND | {'note': 'fastlib lacks a compiler'}}")
+    choice = choose("auto")
+    assert choice.kernel == "warp" and choice.sentence.endswith("than the CPU; fastlib lacks a compiler.")
+
+
+ENDLESS = """
+    import subprocess, sys, time
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
+    open({path!r}, "w").write(str(child.pid))
+    time.sleep(120)
+"""
+NEEDS_GROUPS = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups; there, taskkill ends the tree")
+
+
+def _is_over(process_id: int, seconds: float = 10.0) -> bool:
+    """Wait for a process of someone else's to end."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            os.kill(process_id, 0)
+        except ProcessLookupError:
+            return True
+        status = Path(f"/proc/{process_id}/stat")  # one that nobody waits for has ended too
+        if status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@NEEDS_GROUPS
+def test_a_compiler_that_hangs_ends_with_its_test(other, monkeypatch, tmp_path):
+    other(ENDLESS.format(path=str(tmp_path / "pid")))
+    monkeypatch.setattr(devices, "OTHER_SECONDS", 3.0)
+    began = time.monotonic()
+    assert "did not end within 3 seconds" in choose("auto").sentence
+    assert time.monotonic() - began < 30
+    assert _is_over(int((tmp_path / "pid").read_text()))
+
+
+@NEEDS_GROUPS
+def test_a_compiler_ends_with_the_program_that_wanted_it(card, tmp_path):
+    card(ENDLESS.format(path=str(tmp_path / "pid")))
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from SparseAnatomyLib import devices; devices._probed('cuda', 'fake_probe')"
+    program = subprocess.Popen([sys.executable, "-c", code])
+    end = time.monotonic() + 30
+    while not (tmp_path / "pid").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(0.2)
+    compiler = int((tmp_path / "pid").read_text())
+    assert not _is_over(compiler, 0.2)
+    program.kill()
+    program.wait()
+    assert _is_over(compiler)
 
 
 def test_a_python_that_cannot_be_started_is_no_end(card, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from splat_scenes import NEEDS_CARD, NEEDS_WARP
 
-from IntraopReconLib.core.splatting import probe
+from IntraopReconLib.core.splatting import gsplat_state, probe
 
 
 def _fake_cuda(monkeypatch, free_gb=(8.0, 20.0), version="13.0", driver=True, warp=True) -> None:
@@ -24,6 +24,7 @@ def _fake_cuda(monkeypatch, free_gb=(8.0, 20.0), version="13.0", driver=True, wa
     monkeypatch.setattr(torch.version, "cuda", version)
     fake = SimpleNamespace(config=SimpleNamespace(), LOG_ERROR=40, init=lambda: None, is_cuda_available=lambda: warp)
     monkeypatch.setitem(sys.modules, "warp", fake)
+    monkeypatch.setattr(gsplat_state, "find_spec", lambda name: None)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_the_probe_says_what_is_wrong(monkeypatch, machine, wanted, words):
 def test_the_probe_takes_the_card_that_is_wanted_or_has_most_memory(monkeypatch, wanted, expected):
     _fake_cuda(monkeypatch)
     timed = {"cpu": ([torch.ones(2)], 0.5), expected: ([torch.ones(2)], 0.1)}
-    monkeypatch.setattr(probe, "_timed", timed.__getitem__)
+    monkeypatch.setattr(probe, "timed", timed.__getitem__)
     found = probe.examine(wanted)
     assert json.loads(json.dumps(found)) == {
         "device": expected,
@@ -58,12 +59,12 @@ def test_the_probe_takes_the_card_that_is_wanted_or_has_most_memory(monkeypatch,
 
 def test_the_probe_refuses_a_card_that_computes_otherwise(monkeypatch):
     _fake_cuda(monkeypatch)
-    monkeypatch.setattr(probe, "_timed", lambda device: ([torch.full((2,), 1.0 if device == "cpu" else 1.01)], 0.1))
+    monkeypatch.setattr(probe, "timed", lambda device: ([torch.full((2,), 1.0 if device == "cpu" else 1.01)], 0.1))
     assert "otherwise" in probe.examine("cuda")["problem"]
 
 
 def test_the_probe_s_scene_is_seen():
-    (images, gradient), seconds = probe._timed("cpu")
+    (images, gradient), seconds = probe.timed("cpu")
     assert images.max() > 0.1 and (gradient > 0).float().mean() > 0.9
     assert seconds > 0
 

@@ -7,7 +7,6 @@ import importlib.util
 import os
 import queue
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -15,9 +14,9 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from SparseAnatomyLib.errors import ResourceError
+from SparseAnatomyLib.process_tree import kill_tree, own_group
 from SparseAnatomyLib.protocol import read_lines
 
 _CHATTER_LINES = 200
@@ -51,7 +50,7 @@ class ChildProcess:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 env=_environment(module) if environment is None else dict(environment),
-                **_ownGroup(),
+                **own_group(),
             )
         except OSError as error:
             message = f"The computing process could not be started: {error.strerror or error}."
@@ -102,7 +101,7 @@ class ChildProcess:
         if grace_s:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(grace_s)
-        _killTree(self._process)
+        kill_tree(self._process.pid)
         self._process.wait()
         self._reader.join(_LAST_WORDS_S)
 
@@ -141,20 +140,3 @@ def _environment(module: str) -> dict[str, str]:
     inherited = os.environ.get("PYTHONPATH")
     paths = list(dict.fromkeys(str(root) for root in roots)) + ([inherited] if inherited else [])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-
-
-def _ownGroup() -> dict[str, Any]:
-    """Return the Popen arguments that give the child its own process group (and no console window on Windows)."""
-    if sys.platform == "win32":
-        return {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
-    return {"start_new_session": True}
-
-
-def _killTree(process: subprocess.Popen[bytes]) -> None:
-    if sys.platform == "win32":
-        subprocess.run(
-            ["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, creationflags=subprocess.CREATE_NO_WINDOW, check=False
-        )
-        return
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)

@@ -10,6 +10,7 @@ import torch
 from SparseAnatomyLib.devices import problem
 from SparseAnatomyLib.geometry import XrayView
 
+from . import gsplat_state
 from .gaussians import Gaussians
 from .projector import Cameras, project
 
@@ -49,14 +50,19 @@ def _gigabytes(free_and_total: tuple[int, int]) -> str:
 
 def _compare(device: str, name: str) -> dict[str, object]:
     """Run the same work on the CPU and on a device, and return how it went."""
-    expected, cpu_seconds = _timed("cpu")
-    found, card_seconds = _timed(device)
-    if not all(float((a - b).abs().max()) <= LARGEST_DIFFERENCE * float(a.abs().max()) for a, b in zip(expected, found, strict=True)):
+    expected, cpu_seconds = timed("cpu")
+    found, card_seconds = timed(device)
+    if not same(expected, found):
         return problem(f"the graphics card {name} computes otherwise than the CPU", _OTHER)
-    return {"device": device, "name": name, "card_seconds": card_seconds, "cpu_seconds": cpu_seconds}
+    return {"device": device, "name": name, "card_seconds": card_seconds, "cpu_seconds": cpu_seconds, **gsplat_state.offer()}
 
 
-def _timed(device: str) -> tuple[list[torch.Tensor], float]:
+def same(expected: list[torch.Tensor], found: list[torch.Tensor]) -> bool:
+    """Return whether two kernels give the same, as far as float32 goes."""
+    return all(float((a - b).abs().max()) <= LARGEST_DIFFERENCE * float(a.abs().max()) for a, b in zip(expected, found, strict=True))
+
+
+def timed(device: str, kernel: str | None = None, repeats: int = REPEATS) -> tuple[list[torch.Tensor], float]:
     """Return images and gradients by the densities of a scene, and the seconds of one forward and backward pass, compilation left out."""
     rng = np.random.default_rng(0)
     quaternions = rng.normal(size=(GAUSSIANS, 4))
@@ -65,10 +71,10 @@ def _timed(device: str) -> tuple[list[torch.Tensor], float]:
     view = XrayView([0, -600, 0], [-SIZE_PX, 420, SIZE_PX], [2.0, 0, 0], [0, 0, -2.0], (SIZE_PX, SIZE_PX))
     cameras = Cameras.of([view] * 4)
     images, seconds = torch.empty(0), []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         began = time.perf_counter()
         gaussians.log_densities.grad = None
-        images = project(gaussians, cameras)
+        images = project(gaussians, cameras, kernel)
         images.square().sum().backward()
         gradient = gaussians.log_densities.grad.cpu()  # waits for the card
         seconds.append(time.perf_counter() - began)
