@@ -122,9 +122,15 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     return state if isinstance(state, dict) else None
 
 
-def half_precision() -> Any:
-    """Return the context in which convolutions run in bfloat16, where the processor computes in it."""
+def half_precision(device: str = "cpu") -> Any:
+    """Return the context in which convolutions run in bfloat16, where the processor, or the card, computes in it.
+
+    Args:
+        device: As PyTorch names it.
+    """
     import torch
 
+    if torch.device(device).type == "cuda":
+        return torch.autocast("cuda", torch.bfloat16, enabled=torch.cuda.get_device_capability(device) >= (8, 0))
     capable = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # not built for every processor
     return torch.autocast("cpu", torch.bfloat16, enabled=capable)

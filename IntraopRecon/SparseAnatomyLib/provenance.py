@@ -48,6 +48,11 @@ def result_warnings(paths: Mapping[str, Path]) -> list[str]:
     return json.loads(paths["report_json"].read_text(encoding="utf-8"))["warnings"]
 
 
+def result_device(paths: Mapping[str, Path]) -> str:
+    """Return the sentence on where a result was computed, and why there, from its `report_json`."""
+    return json.loads(paths["report_json"].read_text(encoding="utf-8"))["device"]
+
+
 def json_ready(value: Any) -> Any:
     """Return a value that strict JSON can hold: numpy scalars become Python's, numbers that are not finite None, tuples lists."""
     if isinstance(value, Mapping):

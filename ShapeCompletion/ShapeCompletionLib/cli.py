@@ -57,7 +57,7 @@ class Complete:
     spacing: Annotated[float | None, tyro.conf.arg(metavar="MM")] = _COMPLETION.spacing_mm
     """Voxel spacing of the result in mm; the finest of the segmentation if absent."""
     device: Device = _COMPLETION.device
-    """Where the work is done."""
+    """Where the work is done: on a graphics card where it is faster (auto), or where you say."""
     planes: Annotated[str | None, tyro.conf.arg(metavar="k:10,k:18,i:40")] = None
     """The planes that were outlined, by axis and index of the volume, an empty one if it is known to be so; found if absent."""
 
@@ -65,7 +65,7 @@ class Complete:
         """Run it."""
         from ShapeCompletionLib.core.config_check import config_from_json
         from ShapeCompletionLib.core.planes import planes_from_text
-        from SparseAnatomyLib.provenance import result_warnings
+        from SparseAnatomyLib.provenance import result_device, result_warnings
 
         config = config_from_json({"method": self.method, "steps": self.steps, "spacing_mm": self.spacing, "device": self.device})
         planes = None if self.planes is None else planes_from_text(self.planes.split(","))
@@ -75,6 +75,7 @@ class Complete:
             paths = complete_file(self.segmentation, self.out, self.prior, self.label, config, report, planes)
         for warning in result_warnings(paths):
             print(f"Warning: {warning}", file=sys.stderr)
+        print(result_device(paths))
         print(f"The shape is {paths['shape']}. Read {paths['report_json']} before you use it.")
 
 
@@ -110,6 +111,8 @@ class Train:
     """Same seed, same prior (on the same machine)."""
     start: str | None = None
     """A prior that ships, or the path of one, to start from: its training must not have seen the patients. From nothing if absent."""
+    device: Device = _COMPLETION.device
+    """Where the networks are trained; a training that was interrupted may go on elsewhere."""
 
     def run(self) -> None:
         """Run it."""
@@ -119,6 +122,7 @@ class Train:
             raise InputError(f"There is no folder {self.segmentations}.", "Name the folder that holds the segmentations.")
         config = self._config()
         check_result_folder(self.out.parent, _PRIOR_BYTES)  # before hours of work
+        from ShapeCompletionLib.core.device import choose_device
         from ShapeCompletionLib.core.prior import load_prior
         from ShapeCompletionLib.core.shapes import load_shapes
         from ShapeCompletionLib.core.train_prior import PriorInfo, train_prior
@@ -128,11 +132,15 @@ class Train:
         command += f" --folds {self.folds} --seed {self.seed}" + ("" if self.mirror else " --no-mirror")
         command += f" --start {Path(self.start).name}" if self.start else ""
         info = PriorInfo(self.title or self.out.stem, self.trained_on, self.licence, command)
+        from SparseAnatomyLib.work_device import WorkDevice
+
         start = load_prior(self.start) if self.start else None
         with progress_bar() as report:
             report(0.0, "Reading the segmentations")
             shapes = load_shapes(self.segmentations, self.label, self.patients)
-            path = train_prior(shapes, self.out, info, config, EvaluationConfig(), report, start)
+            device = WorkDevice(choose_device(self.device, lambda message: report(0.0, message)))
+            path = train_prior(shapes, self.out, info, config, EvaluationConfig(), report, start, device)
+        print(device.sentence)
         print(f"The prior is {path}. Use it with: shape-completion complete SEGMENTATION --prior {path} --out RESULT")
 
     def _config(self) -> TrainingConfig:

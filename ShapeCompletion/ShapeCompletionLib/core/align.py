@@ -98,12 +98,12 @@ class _Search:
         chosen = torch.linspace(0, len(points) - 1, min(len(points), settings.points), device=points.device).long()
         self._points, self._targets = points[chosen], targets[chosen]
         inside = self._targets > 0
-        self._center = (self._points[inside] if bool(inside.any()) else self._points).mean(0)
+        self._center = (self._points[inside] if bool(inside.any()) else self._points).mean(0).double().cpu()
         self._settings = settings
 
     def matrix(self, unknowns: np.ndarray) -> np.ndarray:
         """Return the similarity, [4, 4]."""
-        return similarity(torch.as_tensor(unknowns), self._center.double().cpu(), self._settings).numpy()
+        return similarity(torch.as_tensor(unknowns), self._center, self._settings).numpy()
 
     @torch.no_grad()
     def evidence(self, unknowns: np.ndarray) -> float:
@@ -112,7 +112,9 @@ class _Search:
 
     @torch.no_grad()
     def values(self, starts: np.ndarray) -> np.ndarray:
-        """Return the function at starts [s, 7], shape [s]."""
+        """Return the function at starts [s, 7], shape [s]; a card looks at all of them at once."""
+        if self._points.device.type != "cpu":
+            return self._value(torch.as_tensor(starts)).numpy()
         return np.array([float(self._value(torch.as_tensor(start))) for start in starts])
 
     def value_and_slope(self, unknowns: np.ndarray) -> tuple[float, np.ndarray]:
@@ -123,13 +125,13 @@ class _Search:
         return float(value.detach()), slope.numpy()
 
     def _value(self, unknowns: Tensor) -> Tensor:
-        return 0.5 * self._settings.penalty * unknowns.square().sum() - self._evidence(unknowns)
+        return 0.5 * self._settings.penalty * unknowns.square().sum(-1) - self._evidence(unknowns)
 
     def _evidence(self, unknowns: Tensor) -> Tensor:
-        matrix = similarity(unknowns, self._center.double().cpu(), self._settings).to(self._points)
+        matrix = similarity(unknowns, self._center, self._settings).to(self._points)
         # Beyond the cube that it was trained on the prior knows nothing: it is as on the cube's faces.
-        moved = (self._points @ matrix[:3, :3].T + matrix[:3, 3]).clamp(-1, 1)
-        return solve(self._prior, features(self._network, moved), self._targets).evidence.double().cpu()
+        moved = (self._points @ matrix[..., :3, :3].mT + matrix[..., None, :3, 3]).clamp(-1, 1)
+        return solve(self._prior, features(self._network, moved), self._targets.expand(moved.shape[:-1])).evidence.double().cpu()
 
 
 def _starts(settings: AlignSettings) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -15,12 +15,14 @@ from SparseAnatomyLib.frames import transform_points
 from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.mesh import mesh_from_field
 from SparseAnatomyLib.metrics import dice
+from SparseAnatomyLib.work_device import WorkDevice
 
 from .calibration import INTERPOLATION, Temperature
 from .completion import Completion
 from .config import CompletionConfig
 from .context_check import check_context
 from .cube import CubeView, cube_view
+from .device import choose_device
 from .next_slice import next_slice
 from .predict import Prediction, predict
 from .prior import Prior
@@ -50,17 +52,26 @@ def complete(
 
     Raises:
         InputError: The slices cannot be completed, or method `inr` has no prior.
+        ResourceError: A graphics card is asked for that cannot be used.
         Cancelled: By `report`.
     """
-    config, report = config or CompletionConfig(), report or _ignore
+    config, report = config or CompletionConfig(), _forward(report or _ignore)
     if config.method == "inr" and prior is None:
         raise InputError("The method inr needs a prior.", "Choose a prior, or the method auto or interpolate.")
     clock = _Clock()
     with clock("check"):
         warnings = check_context(context)
+    device = WorkDevice(choose_device(config.device, lambda message: report(0.0, message)))
+    done = device.run(lambda where: _completed(context, prior, config, report, clock, where), "the shape was completed")
+    return replace(done, warnings=(*warnings, *done.warnings, *device.failures), device=device.sentence)
+
+
+def _completed(context: Context, prior: Prior | None, config: CompletionConfig, report: Report, clock: _Clock, device: str) -> Completion:
+    """Complete a structure on a device: all that PyTorch and the kernels of the cube compute. The rest is small, and done on the CPU."""
     report(0.1, "Reading the slices")
     with clock("interpolation"):
-        view = cube_view(context.slices, prior.card.extent_mm if prior else float(np.ptp(context.grid.corners_lps_mm(), 0).max()))
+        extent_mm = prior.card.extent_mm if prior else float(np.ptp(context.grid.corners_lps_mm(), 0).max())
+        view = cube_view(context.slices, extent_mm, device)
         view.field_and_distance  # noqa: B018  (timed here)
     prediction, verdict = None, Verdict(False, "No prior was chosen, so the slices were interpolated.", ())
     if prior is not None and config.method != "interpolate":
@@ -99,7 +110,7 @@ def complete(
         agreement=agreement,
         evidence=prediction.evidence if prediction else None,
         next_slice=plane,
-        warnings=(*warnings, *verdict.warnings, *_disagreement(agreement), *_cut_off(logits)),
+        warnings=(*verdict.warnings, *_disagreement(agreement), *_cut_off(logits)),
         seconds=clock.seconds,
     )
 
@@ -189,6 +200,18 @@ def _reach_mm(view: CubeView) -> float:
 
 def _ignore(fraction: float, message: str) -> None:
     """Report to nobody."""
+
+
+def _forward(report: Report) -> Report:
+    """Return a report that never goes back: what failed on a card is done again."""
+    told = 0.0
+
+    def report_forward(fraction: float, message: str) -> None:
+        nonlocal told
+        told = max(told, fraction)
+        report(told, message)
+
+    return report_forward
 
 
 @dataclass(frozen=True, eq=False)

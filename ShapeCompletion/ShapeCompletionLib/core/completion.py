@@ -44,6 +44,7 @@ class Completion:
         next_slice: None where nothing is left to learn.
         warnings: Sentences for the clinician.
         seconds: Wall time by stage.
+        device: Where it was computed, and why, in one sentence.
     """
 
     grid: VoxelGrid
@@ -58,6 +59,7 @@ class Completion:
     next_slice: NextSlice | None
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    device: str = ""
 
     @property
     def shape(self) -> np.ndarray:

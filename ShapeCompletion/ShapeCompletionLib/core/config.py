@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from SparseAnatomyLib.checks import check_choice, check_positive
 
 Method = Literal["auto", "interpolate", "inr"]
 METHODS: tuple[Method, ...] = ("auto", "interpolate", "inr")
-Device = Literal["auto", "cpu", "cuda"]
-DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda")
+Device = Literal["auto", "cpu", "cuda", "cuda:0", "cuda:1", "cuda:2", "cuda:3", "cuda:4", "cuda:5", "cuda:6", "cuda:7"]
+DEVICES: tuple[Device, ...] = get_args(Device)
 MAX_STEPS = 100
 
 
@@ -21,7 +21,7 @@ class CompletionConfig:
     method: Method = "auto"  # auto: the prior, and interpolation where the prior does not fit
     steps: int = 1  # optimization steps of the implicit network
     spacing_mm: float | None = None  # voxel spacing of the result; that of the segmentation if absent
-    device: Device = "auto"
+    device: Device = "auto"  # auto: the graphics card where it is faster; cuda: the one with the most free memory
 
     def __post_init__(self) -> None:
         check_choice("method", self.method, METHODS)

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from SparseAnatomyLib.grid import VoxelGrid
+from SparseAnatomyLib.work_device import on_host
 
+from ._interpolate_torch import FieldOnCard
 from .interpolate import InterpolationField, interpolation_field
 from .refine import CUBE
 from .sampling import Slice
@@ -27,10 +31,12 @@ class CubeView:
     Attributes:
         grid: The cube, 64³ voxels along the patient's axes.
         interpolation: The slices' interpolation, evaluated anywhere.
+        device: Where that is done, by kernels in numba on the `cpu` and by PyTorch on a card.
     """
 
     grid: VoxelGrid
     interpolation: InterpolationField
+    device: str = "cpu"
 
     @property
     def voxel_mm(self) -> float:
@@ -40,8 +46,25 @@ class CubeView:
     @cached_property
     def field_and_distance(self) -> tuple[np.ndarray, np.ndarray]:
         """Interpolated signed distance, positive inside, and distance to the nearest slice, in voxels of the cube, float32 [k, j, i]."""
+        if self.device != "cpu":
+            field, distance = (on_host(each) for each in self.tensors)
+            return field, distance
         field, distance = self.interpolation.on_grid(self.grid)
         return field / np.float32(self.voxel_mm), distance / np.float32(self.voxel_mm)
+
+    @cached_property
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """The same on the device."""
+        if self.device == "cpu":
+            field, distance = self.field_and_distance
+            return torch.from_numpy(field), torch.from_numpy(distance)
+        field, distance = self.field_on_card.on_grid(self.grid)
+        return field / self.voxel_mm, distance / self.voxel_mm
+
+    @cached_property
+    def field_on_card(self) -> FieldOnCard:
+        """The slices' interpolation on the device."""
+        return FieldOnCard(self.interpolation, self.device)
 
     def normalized(self, points_lps_mm: np.ndarray) -> np.ndarray:
         """Return points [..., 3] in half edges of the cube from its center, float32."""
@@ -52,19 +75,20 @@ class CubeView:
         return normalized * (self.grid.extent_mm / 2) + self.grid.center_lps_mm
 
 
-def cube_view(slices: tuple[Slice, ...], extent_mm: float) -> CubeView:
+def cube_view(slices: tuple[Slice, ...], extent_mm: float, device: str = "cpu") -> CubeView:
     """Look at slices.
 
     Args:
         slices: At least one shows the structure.
         extent_mm: Edge length of the cube; it is larger where what is outlined is.
+        device: Where the slices are interpolated.
     """
     inside = np.concatenate([one.points_lps_mm()[one.mask] for one in slices])
     weights = np.concatenate([np.full(int(one.mask.sum()), np.prod(one.pixel_spacing_mm)) for one in slices])
     center = np.average(inside, axis=0, weights=weights)
     edge = max(extent_mm, _ROOM * float(np.ptp(inside, 0).max()), _REACH * float(np.abs(inside - center).max()))
     grid = VoxelGrid.box(center, edge, edge / CUBE)
-    return CubeView(grid, interpolation_field(slices))
+    return CubeView(grid, interpolation_field(slices), device)
 
 
 def context_points(view: CubeView, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from SparseAnatomyLib.errors import Cancelled
 from SparseAnatomyLib.model_files import half_precision, load_checkpoint, save_checkpoint
+from SparseAnatomyLib.work_device import WorkDevice, repeatable
 
 from .config import InrSettings, TrainingConfig
 from .outer_loop import meta_parameters, outer_step, parameter_groups
@@ -39,6 +40,7 @@ class Training:
         shapes: All are trained on.
         config: How.
         start: A prior whose residual network to start from; a fresh one by default.
+        device: Where the networks are; the same chance everywhere, so that another device may go on from the state.
 
     Attributes:
         inr: Parameters of the implicit network.
@@ -48,12 +50,14 @@ class Training:
         cpu_s: Processor time used, that before a kill included.
     """
 
-    def __init__(self, shapes: list[TrainingShape], config: TrainingConfig, start: Prior | None = None) -> None:
+    def __init__(self, shapes: list[TrainingShape], config: TrainingConfig, start: Prior | None = None, device: str = "cpu") -> None:
         torch.manual_seed(config.seed)
+        self.device = device
         self.shapes, self.config, self.start_sha256 = shapes, config, start.card.sha256 if start else ""
         self.rng = np.random.default_rng(config.seed)
         settings = InrSettings()
-        self.inr = meta_parameters("ridge", settings, torch.Generator().manual_seed(config.seed))
+        fresh = meta_parameters("ridge", settings, torch.Generator().manual_seed(config.seed))
+        self.inr = {name: value.detach().to(device).requires_grad_() for name, value in fresh.items()}
         self.inr_optimizer = torch.optim.Adam(parameter_groups(self.inr, settings))
         self._inr_rates = [group["lr"] for group in self.inr_optimizer.param_groups]
         self.network = RefineNetwork().to(memory_format=torch.channels_last_3d)
@@ -61,6 +65,7 @@ class Training:
             self.network.load_state_dict(start.refine.state_dict())
         self.average = RefineNetwork().to(memory_format=torch.channels_last_3d)
         self.average.load_state_dict(self.network.state_dict())
+        self.network, self.average = self.network.to(device), self.average.to(device)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=config.refine_rate, weight_decay=1e-3, betas=(0.9, 0.98))
         self.step, self.cpu_s = 0, 0.0
 
@@ -82,7 +87,7 @@ class Training:
         for group, rate in zip(self.inr_optimizer.param_groups, self._inr_rates, strict=True):
             group["lr"] = rate * min(1.0, 10 * left)
         cases = [random_case(self.shapes, self.config, self.rng) for _ in range(self.config.inr_tasks)]
-        tasks = [case.inr_task(self.config, self.rng) for case in cases]
+        tasks = [case.inr_task(self.config, self.rng).on(self.device) for case in cases]
         return outer_step(self.inr, tasks, self.inr_optimizer, "ridge", InrSettings())
 
     def _refine_step(self) -> float:
@@ -91,11 +96,11 @@ class Training:
         rate = self.config.refine_rate * warm_up * (0.5 + 0.5 * math.cos(math.pi * number / self.config.refine_steps))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        case = random_case(self.shapes, self.config, self.rng)
+        case = random_case(self.shapes, self.config, self.rng, self.device)
         field, distance, prior = network_inputs(case.view, inner_step(self.inr, case.view))
-        truth = torch.from_numpy(case.truth())[None, None]
+        truth = torch.from_numpy(case.truth()).to(self.device)[None, None]
         self.optimizer.zero_grad()
-        with half_precision():
+        with half_precision(self.device):
             correction = self.network(field, distance, prior)
         loss = completion_loss(refined_logits(field, distance, correction.float()), truth)
         loss.backward()
@@ -155,8 +160,15 @@ def completion_loss(logits: Tensor, truth: Tensor) -> Tensor:
     return (entropy * counted).sum() / counted.sum() + 1 - dice
 
 
-def train(shapes: list[TrainingShape], config: TrainingConfig, checkpoint: Path, report: Report, start: Prior | None = None) -> Training:
-    """Train on shapes, from the checkpoint where there is one.
+def train(
+    shapes: list[TrainingShape],
+    config: TrainingConfig,
+    checkpoint: Path,
+    report: Report,
+    start: Prior | None = None,
+    device: WorkDevice | None = None,
+) -> Training:
+    """Train on shapes, from the checkpoint where there is one; where a card fails, the CPU goes on from there.
 
     Args:
         shapes: All are trained on.
@@ -164,11 +176,21 @@ def train(shapes: list[TrainingShape], config: TrainingConfig, checkpoint: Path,
         checkpoint: Written every minute, and when the training is cancelled; the caller removes it once it has kept the result.
         report: Told the fraction done and the loss.
         start: A prior whose residual network the training starts from.
+        device: Where; the CPU by default.
 
     Raises:
         Cancelled: From `report`.
     """
-    training = Training(shapes, config, start)
+
+    def work(where: str) -> Training:
+        with repeatable(where):
+            return _trained(Training(shapes, config, start, where), checkpoint, report)
+
+    return work("cpu") if device is None else device.run(work, "the training went on")
+
+
+def _trained(training: Training, checkpoint: Path, report: Report) -> Training:
+    """Take the steps that are left after the checkpoint."""
     state = load_checkpoint(checkpoint)
     if state is not None:
         training.restore(state)

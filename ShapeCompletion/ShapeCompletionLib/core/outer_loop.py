@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -34,6 +34,10 @@ class Task:
     context_targets: Tensor
     target_points: Tensor
     target_occupancy: Tensor
+
+    def on(self, device: str) -> Task:
+        """Return it on a device."""
+        return Task(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     @property
     def context_occupancy(self) -> Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,20 @@ class Prior:
     def cube_features(self) -> Tensor:
         """Features of the implicit network over the cube where nothing is moved, [32³, width]: the same for all slices."""
         with torch.no_grad():
-            return features(self.inr, torch.from_numpy(prior_points()))
+            return features(self.inr, torch.from_numpy(prior_points()).to(self.inr["weight_0"].device))
+
+    def on(self, device: str) -> Prior:
+        """Return it with its networks on a device; a card gets them once."""
+        if device == "cpu":
+            return self
+        if device not in self._on_cards:
+            inr = {name: value.to(device) for name, value in self.inr.items()}
+            self._on_cards[device] = replace(self, inr=inr, refine=copy.deepcopy(self.refine).to(device))
+        return self._on_cards[device]
+
+    @cached_property
+    def _on_cards(self) -> dict[str, Prior]:
+        return {}
 
 
 def save_prior(prior: Prior, path: Path) -> Path:

@@ -127,6 +127,7 @@ def _report(completion: Completion, context: Context, config: CompletionConfig) 
             "direction_lps_from_ijk": grid.direction,
         },
         "seconds": completion.seconds,
+        "device": completion.device,
         "settings": config_to_json(config),
         "versions": _versions(),
     }

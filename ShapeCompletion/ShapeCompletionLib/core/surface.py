@@ -8,10 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 from scipy.special import expit
+from torch import Tensor
 
 from SparseAnatomyLib.frames import transform_points
 from SparseAnatomyLib.grid import VoxelGrid
+from SparseAnatomyLib.work_device import on_host
 
+from . import _surface_torch
 from ._surface_numba import blend, coarse
 from .calibration import Temperature
 from .cube import CubeView
@@ -28,21 +31,23 @@ _ROOM_VOXELS = 2.0  # of the cube, around a shape
 _SATURATED = 5.0 * LOGITS_PER_VOXEL  # farther still, a voxel of the cube stands for all that is nearest to it
 
 
-def evaluate(view: CubeView, correction: np.ndarray | None, grid: VoxelGrid) -> tuple[np.ndarray, np.ndarray]:
+def evaluate(view: CubeView, correction: Tensor | np.ndarray | None, grid: VoxelGrid) -> tuple[np.ndarray, np.ndarray]:
     """Evaluate the completed shape on a grid.
 
     The cube is looked up everywhere; the slices themselves are interpolated anew, at the grid's resolution, near the surface only.
 
     Args:
         view: The slices in their cube.
-        correction: Of the residual network, float32 [k, j, i] of the cube; None for the interpolation alone.
+        correction: Of the residual network, float32 [k, j, i] of the cube, on the view's device; None for the interpolation alone.
         grid: Any orientation.
 
     Returns:
         Logit of being inside, before calibration, and the distance to the nearest slice in voxels of the cube; float32 [k, j, i].
     """
+    if view.device != "cpu":
+        return _evaluate_on_card(view, correction, grid)
     field, distance = view.field_and_distance
-    corrected = np.zeros_like(field) if correction is None else correction
+    corrected = np.zeros_like(field) if correction is None else np.asarray(correction)
     cube_from_grid = (np.linalg.inv(view.grid.lps_from_ijk) @ grid.lps_from_ijk)[:3].astype(np.float32)
     size = np.array(grid.size_ijk)
     outlined = LOGITS_PER_VOXEL * np.clip(field, -FIELD_LIMIT, FIELD_LIMIT)
@@ -58,6 +63,13 @@ def evaluate(view: CubeView, correction: np.ndarray | None, grid: VoxelGrid) -> 
         voxel, limits = np.float32(view.voxel_mm), (np.float32(FIELD_LIMIT), np.float32(LOGITS_PER_VOXEL))
         blend((logits, distances), near, (fine / voxel, fine_distance / voxel), corrected, cube_from_grid, size, *limits)
     return logits.reshape(grid.shape_kji), distances.reshape(grid.shape_kji)
+
+
+def _evaluate_on_card(view: CubeView, correction: Tensor | None, grid: VoxelGrid) -> tuple[np.ndarray, np.ndarray]:
+    is_close = _closest_mm(view.interpolation) < _CLOSE * view.voxel_mm
+    pixels = _pixels_that_are_voxels(view.interpolation.slices, grid) if is_close else []
+    logits, distance = _surface_torch.evaluate(view, correction, grid, pixels, _surface_torch.Limits(_NEAR, _SATURATED))
+    return on_host(logits), on_host(distance)
 
 
 def _closest_mm(field: InterpolationField) -> float:
@@ -118,13 +130,17 @@ def contradictions(slices: Sequence[Slice], logits: np.ndarray, grid: VoxelGrid)
         logits: Of being inside, [k, j, i].
         grid: Where the voxels lie.
     """
+    return [flat[(logits.ravel()[flat] > 0) != inside] for flat, inside in _pixels_that_are_voxels(slices, grid)]
+
+
+def _pixels_that_are_voxels(slices: Sequence[Slice], grid: VoxelGrid) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the voxels that are pixels, flat indices [row, column], and whether these are inside, for each slice that has any."""
     found = []
     for one in slices:
         place = _place_in(one, grid)
         if place is not None:
             (columns, at_columns), (rows, at_rows) = (_pixels_on_voxels(*line) for line in place.lines)
-            flat = place.flat(at_columns, at_rows)
-            found.append(flat[(logits.ravel()[flat] > 0) != one.mask[np.ix_(rows, columns)]])
+            found.append((place.flat(at_columns, at_rows), one.mask[np.ix_(rows, columns)]))
     return found
 
 

@@ -45,13 +45,14 @@ class TrainingCase:
         return Task(*(torch.from_numpy(array) for array in (points, targets.astype(np.float32), anywhere[chosen], occupancy)))
 
 
-def random_case(shapes: list[TrainingShape], config: TrainingConfig, rng: np.random.Generator) -> TrainingCase:
+def random_case(shapes: list[TrainingShape], config: TrainingConfig, rng: np.random.Generator, device: str = "cpu") -> TrainingCase:
     """Return a shape by chance, varied, on slices by chance.
 
     Args:
         shapes: To choose from.
         config: Of the training.
         rng: Source of all chance.
+        device: Where its slices are interpolated.
     """
     while True:
         shape = shapes[rng.integers(len(shapes))]
@@ -59,7 +60,7 @@ def random_case(shapes: list[TrainingShape], config: TrainingConfig, rng: np.ran
         varied = warped(shape, room_mm, config.mirror, rng)
         slices = random_slices(varied, room_mm, rng)
         if any(one.mask.any() for one in slices):
-            return TrainingCase(cube_view(slices, config.extent_mm), varied)
+            return TrainingCase(cube_view(slices, config.extent_mm, device), varied)
 
 
 def random_slices(shape: WarpedShape, room_mm: float, rng: np.random.Generator) -> tuple[Slice, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.work_device import WorkDevice
 
 from .calibration import Temperature, fit_temperature
 from .config import EvaluationConfig, TrainingConfig
@@ -42,6 +43,7 @@ def train_prior(
     evaluation: EvaluationConfig,
     report: Report,
     start: Prior | None = None,
+    device: WorkDevice | None = None,
 ) -> Path:
     """Train a prior; a run that was killed goes on from the checkpoints in `OUT.training/`.
 
@@ -56,6 +58,7 @@ def train_prior(
         evaluation: Of the measurements.
         report: Told the fraction done.
         start: A prior whose residual network every training starts from; it must not know the patients.
+        device: Where it is trained; measured and calibrated it is on the CPU, and there by default trained too.
 
     Raises:
         InputError: Too few patients for the folds.
@@ -67,12 +70,12 @@ def train_prior(
     for number, held_out in enumerate(folds):
         part = _part(report, number, parts)
         others = [shape for shape in shapes if shape.patient not in held_out]
-        training = train(others, config, work / f"fold_{number}.pt", _scaled(part, 0, 1 - _MEASURING_SHARE), start)
+        training = train(others, config, work / f"fold_{number}.pt", _scaled(part, 0, 1 - _MEASURING_SHARE), start, device)
         prior = _prior(training, out, info, Temperature(1.0, 0.0), -np.inf)
         test = _spread([shape for shape in shapes if shape.patient in held_out], config.measured_shapes // len(folds))
         measured += measure_all(prior, test, evaluation, _scaled(part, 1 - _MEASURING_SHARE, 1))
     temperature, usual = calibrated(measured)
-    training = train(shapes, config, work / "all.pt", _part(report, len(folds), parts), start)
+    training = train(shapes, config, work / "all.pt", _part(report, len(folds), parts), start, device)
     prior = _prior(training, out, info, temperature, usual)
     card = replace(prior.card, figures=summary(measured, prior))
     path = save_prior(replace(prior, card=card), out)
@@ -127,7 +130,8 @@ def _prior(training: Training, out: Path, info: PriorInfo, temperature: Temperat
         steps=training.steps,
         command=info.command,
     )
-    return Prior(card, {name: value.detach() for name, value in training.inr.items()}, training.average.eval(), temperature, usual_evidence)
+    inr = {name: value.detach().cpu() for name, value in training.inr.items()}
+    return Prior(card, inr, training.average.eval().cpu(), temperature, usual_evidence)
 
 
 def _part(report: Report, number: int, parts: int) -> Report:
