@@ -29,7 +29,8 @@ from IntraopReconLib.core.standardization.pairs import LEAST_SIGNAL, without_con
 from IntraopReconLib.core.standardization.standardize import standardize_views
 from IntraopReconLib.core.standardization.standardizer import Standardizer
 from IntraopReconLib.core.xrays.exposure import draw_exposure, expose
-from IntraopReconLib.core.xrays.materials import MaterialVolumes, ideal_bone, material_integrals, material_volumes
+from IntraopReconLib.core.xrays.materials import MaterialVolumes, ideal_bone, material_integrals
+from IntraopReconLib.core.xrays.patient import patient_volumes
 from IntraopReconLib.core.xrays.radiograph import MeasuredView
 from IntraopReconLib.core.xrays.simulate import bone_centroid_lps_mm, random_poses, read_ct
 from SparseAnatomyLib.frames import transform_points
@@ -105,9 +106,9 @@ def main() -> int:
 
 
 def load_patient(path: Path) -> Patient:
-    """Read a CT; what is full of contrast agent counts as soft tissue, as in training."""
+    """Read a CT; what is full of contrast agent counts as soft tissue, and its table as nothing, as in training."""
     ct = read_ct(path)
-    return Patient(path.name.split(".")[0], without_contrast_agent(material_volumes(ct, SPACING_MM)), bone_centroid_lps_mm(ct))
+    return Patient(path.name.split(".")[0], without_contrast_agent(patient_volumes(ct, SPACING_MM)[0]), bone_centroid_lps_mm(ct))
 
 
 def shots(patient: Patient, config: SimulationConfig, rng: np.random.Generator) -> Iterator[Shot]:

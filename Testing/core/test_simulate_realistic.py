@@ -22,9 +22,9 @@ from IntraopReconLib.core.xrays.exposure import Exposure
 from IntraopReconLib.core.xrays.looks import Leaf, Look, aperture
 from IntraopReconLib.core.xrays.materials import material_integrals, material_volumes
 from IntraopReconLib.core.xrays.radiograph import attenuation
-from IntraopReconLib.core.xrays.scene import Scene, draw_scene, take_xray
+from IntraopReconLib.core.xrays.scene import Scene, bone_truth, draw_scene, take_xray
 from IntraopReconLib.core.xrays.siddon import line_integrals
-from IntraopReconLib.core.xrays.simulate import WATER_PER_MM, carm_view, random_poses
+from IntraopReconLib.core.xrays.simulate import WATER_PER_MM, bounds_lps_mm, carm_view, random_poses
 from IntraopReconLib.core.xrays.simulate_beads import SteelBalls
 from IntraopReconLib.core.xrays.solids import ball, nothing, solid_integrals
 from IntraopReconLib.core.xrays.spectrum import transmission, tube_spectrum
@@ -305,3 +305,18 @@ def test_ranges_are_ranges():
             elif isinstance(value, float) and not field.name.endswith("_mm"):
                 assert 0 <= value <= 1, field.name
     assert len(nothing()) == 0 and aperture(Look(intensifier=False), (4, 3), 1.0).all()
+
+
+def test_the_table_of_the_ct_is_no_bone_to_be_found():
+    ct = make_ct()
+    low, high = bounds_lps_mm(ct)
+    grid, truths = VoxelGrid.box((low + high) / 2, high - low, 1.5), []
+    for edge_hu in (-1000, 600):  # of a table behind the water
+        hu = SimpleITK.GetArrayFromImage(ct)
+        hu[:, -2:, 5:-5] = edge_hu
+        image = SimpleITK.GetImageFromArray(hu)
+        image.CopyInformation(ct)
+        scene = draw_scene(image, CENTER, None, False, RealisticRanges(), np.random.default_rng(0))
+        truths.append(bone_truth(image, grid, scene))
+    np.testing.assert_allclose(truths[1], truths[0], atol=1e-3)
+    assert truths[0].max() > 0.04

@@ -90,7 +90,7 @@ def write_realistic_xrays(
         posed.append(PosedImage(image=f"xrays/{name}.dcm", view=view, air_intensity=stored.air_value))
     write_poses(folder / POSES_FILE, posed)
     report(0.92, "Writing what a reconstruction should find")
-    return bone_truth(anatomy.ct, anatomy.truth_grid, scene.instruments)
+    return bone_truth(anatomy.ct, anatomy.truth_grid, scene)
 
 
 def write_ideal(path: Path, attenuation: np.ndarray, view: XrayView) -> None:

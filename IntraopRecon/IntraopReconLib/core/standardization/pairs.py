@@ -14,7 +14,8 @@ from IntraopReconLib.core.config import SimulationConfig
 from IntraopReconLib.core.reconstruction import Report, silent
 from IntraopReconLib.core.training_config import PairRanges, StandardizerTraining
 from IntraopReconLib.core.xrays.exposure import draw_exposure, expose
-from IntraopReconLib.core.xrays.materials import MaterialVolumes, ideal_bone, material_integrals, material_volumes
+from IntraopReconLib.core.xrays.materials import MaterialVolumes, ideal_bone, material_integrals
+from IntraopReconLib.core.xrays.patient import patient_volumes
 from IntraopReconLib.core.xrays.simulate import WATER_PER_MM, random_poses, read_ct
 from SparseAnatomyLib.frames import transform_points
 from SparseAnatomyLib.geometry import XrayView
@@ -71,7 +72,7 @@ def training_views(ct_path: Path, count: int, seed: int, report: Report = silent
         InputError: The file is not a CT.
     """
     rng = np.random.default_rng(seed)
-    volumes = without_contrast_agent(material_volumes(read_ct(ct_path), SPACING_MM))
+    volumes = without_contrast_agent(patient_volumes(read_ct(ct_path), SPACING_MM)[0])
     bone = np.argwhere(volumes.per_mm[1] > 0.03)
     views = []
     for number in range(count):

@@ -17,8 +17,9 @@ from .exposure import Exposure, draw_exposure, expose
 from .instrument_placement import bone_points_lps_mm, random_instruments
 from .instruments import table_top
 from .looks import Look, aperture, draw_look, seen, with_leaves
-from .materials import MaterialVolumes, ideal_bone, material_integrals, material_volumes, materials_from_hounsfield
-from .simulate import MOST_VOXELS, WATER_PER_MM, resampled
+from .materials import MaterialVolumes, ideal_bone, material_integrals, materials_from_hounsfield
+from .patient import BODY_MARGIN_MM, patient_volumes, without_table
+from .simulate import MOST_VOXELS, resampled
 from .simulate_beads import SteelBalls, shadows
 from .solids import Solids, add_to_volume, nothing, solid_integrals
 from .spectrum import transmission, tube_spectrum
@@ -29,8 +30,6 @@ FINE_PITCH_MM = 0.6  # at the isocenter; larger pixels are the mean of 2 × 2 ra
 MAGNIFICATION = 1.6  # usual, of a C-arm
 VOXEL_BLUR = 0.4  # voxels: standard deviation that hides them where pixels are much smaller
 SOFT, METAL = 0, 2  # as in `materials.MATERIALS`
-BODY_PER_MM = 0.6 * WATER_PER_MM  # denser is the patient or a table
-BODY_STEP, BODY_OPENING, BODY_MARGIN = 3, 2, 2  # voxels: of the coarse grid; of it, what ties table to patient; what is kept around
 EXTENSION_MM = 100.0  # of the patient beyond the ends of the CT, mirrored
 TABLE_HALF_MM, TABLE_LENGTH_MM, TABLE_GAP_MM = (230.0, 270.0), 1000.0, 4.0
 TABLE_SEEN_MM = 60.0  # around the isocenter, where the back is looked for
@@ -90,9 +89,7 @@ def draw_scene(
     glare = INTENSIFIER_GLARE if look.intensifier else FLAT_PANEL_GLARE
     exposure = draw_exposure(replace(ranges.exposures, glare=glare), rng)
     on_table, half_width = rng.random() < ranges.table, rng.uniform(*TABLE_HALF_MM)
-    volumes = material_volumes(ct, SPACING_MM)
-    body = _body(volumes)
-    volumes.per_mm[:, ~body] = 0
+    volumes, body = patient_volumes(ct, SPACING_MM)
     table = table_top(_behind(body, volumes.grid, center_lps_mm), half_width, TABLE_LENGTH_MM) if on_table else nothing()
     instruments = nothing()
     if with_instruments:
@@ -150,32 +147,14 @@ def _level(primary: np.ndarray) -> float:
     return float(np.median(shadowed if shadowed.size else primary))
 
 
-def bone_truth(ct: SimpleITK.Image, grid: VoxelGrid, instruments: Solids) -> np.ndarray:
+def bone_truth(ct: SimpleITK.Image, grid: VoxelGrid, scene: Scene) -> np.ndarray:
     """Return what a reconstruction from ideal X-rays should find: attenuation per mm of bone and metal, float32 [k, j, i]."""
     truth = resampled(ct, grid)
     for slab in truth:
         slab[:] = materials_from_hounsfield(slab)[1:].sum(0)
-    add_to_volume(truth, grid, instruments)
+    without_table(truth, grid, scene.patient)
+    add_to_volume(truth, grid, scene.instruments)
     return truth
-
-
-def _body(volumes: MaterialVolumes) -> np.ndarray:
-    """Return the patient without the table of the CT, lungs and bowel included, bool [k, j, i]."""
-    dense = volumes.per_mm[:, ::BODY_STEP, ::BODY_STEP, ::BODY_STEP].sum(0) > BODY_PER_MM
-    labels, count = ndimage.label(ndimage.binary_opening(dense, iterations=BODY_OPENING))
-    if count == 0:
-        return np.ones(volumes.grid.shape_kji, bool)
-    largest = labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
-    whole = ndimage.binary_dilation(largest, iterations=BODY_MARGIN)
-    whole = np.stack([ndimage.binary_fill_holes(np.pad(axial, 1))[1:-1, 1:-1] for axial in whole])
-    return _finer(whole, volumes.grid.shape_kji)
-
-
-def _finer(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a mask of every BODY_STEP-th voxel for all voxels."""
-    for axis in range(3):
-        mask = mask.repeat(BODY_STEP, axis)
-    return mask[tuple(slice(length) for length in shape)]
 
 
 def _behind(body: np.ndarray, grid: VoxelGrid, center_lps_mm: np.ndarray) -> np.ndarray:
@@ -183,7 +162,7 @@ def _behind(body: np.ndarray, grid: VoxelGrid, center_lps_mm: np.ndarray) -> np.
     low, high = (np.clip((center_lps_mm + sign * TABLE_SEEN_MM - grid.origin_lps_mm) / grid.spacing_mm, 0, None) for sign in (-1, 1))
     (i0, _, k0), (i1, _, k1) = low.astype(int), high.astype(int) + 1
     rows = np.flatnonzero(body[k0:k1, :, i0:i1].any((0, 2)))
-    last = rows[-1] - BODY_MARGIN * BODY_STEP if rows.size else body.shape[1]
+    last = rows[-1] - round(BODY_MARGIN_MM / grid.spacing_mm[1]) if rows.size else body.shape[1]
     y = grid.origin_lps_mm[1] + grid.spacing_mm[1] * last + TABLE_GAP_MM
     return np.array([center_lps_mm[0], y, center_lps_mm[2]])
 
