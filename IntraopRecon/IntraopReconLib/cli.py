@@ -136,13 +136,15 @@ class Standardize:
     """The trained network, the classical way (a wide background is taken off), or the network where its weights are there."""
     weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE.pt")] = None
     """Weights that `train-standardizer` wrote; those that ship by default."""
+    device: Device = _RECONSTRUCTION.device
+    """Where the network runs."""
 
     def run(self) -> None:
         """Run it."""
         from IntraopReconLib.core.standardize_case import FILE, standardize_case
 
         with progress_bar() as report:
-            done = standardize_case(self.case, self.out, self.method, report, self.weights)
+            done = standardize_case(self.case, self.out, self.method, report, self.weights, self.device)
         for warning in done.warnings:
             print(f"Warning: {warning}", file=sys.stderr)
         words = {"network": "by the network", "classical": "without a network", "original": "left as they are"}

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from IntraopReconLib.core.config import Device, ReconstructionConfig
 from IntraopReconLib.core.training_config import StandardizerTraining
 from SparseAnatomyLib.commandline import progress_bar
 from SparseAnatomyLib.errors import InputError
@@ -37,6 +38,8 @@ class TrainStandardizer:
     """What the CTs are and where they come from, for the card."""
     licence: str = ""
     """Licence of the weights, with the attribution that it asks for."""
+    device: Device = ReconstructionConfig.device
+    """Where the networks are trained; a training that was interrupted may go on elsewhere."""
 
     def run(self) -> None:
         """Run it."""
@@ -46,7 +49,9 @@ class TrainStandardizer:
             if not least <= value <= 1_000_000:
                 raise InputError(f"The {name} must be {least} to 1,000,000.", f"Correct --{name}.")
         training = replace(_TRAINING, steps=self.steps, views=self.views, seed=self.seed)
+        from IntraopReconLib.core.device import choose_standardizer_device
         from IntraopReconLib.core.standardization.train_standardizer import TrainingInfo, find_cts, train_standardizer
+        from SparseAnatomyLib.work_device import WorkDevice
 
         if self.cts is None and self.pairs is None:
             raise InputError("There is nothing to train on.", "Give --cts, --pairs, or both.")
@@ -55,6 +60,9 @@ class TrainStandardizer:
         command = "intraop-recon train-standardizer" + (" --cts CTS" if self.cts else "") + (" --pairs PAIRS" if self.pairs else "")
         command += "".join(f" --held-out {name}" for name in self.held_out)
         command += f" --steps {self.steps} --views {self.views} --seed {self.seed}"
+        info = TrainingInfo(self.trained_on, self.licence, command)
         with progress_bar() as report:
-            path = train_standardizer(found, self.out, TrainingInfo(self.trained_on, self.licence, command), training, report, self.pairs)
+            device = WorkDevice(choose_standardizer_device(self.device, lambda message: report(0.0, message)))
+            path = train_standardizer(found, self.out, info, training, report, self.pairs, device)
+        print(device.sentence)
         print(f"The weights are {path}. Measure them: python -m Testing.benchmarks.standardization --weights {path} --ct CT")

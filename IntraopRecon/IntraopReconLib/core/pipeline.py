@@ -23,6 +23,7 @@ from .config_check import check_config, voxel_count
 from .reconstruct import reconstruct
 from .reconstruction import Report
 from .result import write_result
+from .standardization_config import StandardizationConfig
 from .standardized_case import standardized_case
 
 _CHECKPOINT = "checkpoint"
@@ -58,7 +59,8 @@ def reconstruct_case(case: Path, out: Path, config: ReconstructionConfig, report
     check_config(config)
     _check_out(case, out, config)
     report(0.0, "Reading the X-rays")
-    loaded = standardized_case(load_case(case, skipped), config.standardize, report=_part(report, 0.02, _STANDARDIZED))
+    standardization = StandardizationConfig(device=config.device)
+    loaded = standardized_case(load_case(case, skipped), config.standardize, standardization, _part(report, 0.02, _STANDARDIZED))
     begun = _STANDARDIZED if loaded.standardization.decision.applies else 0.02
     with _checkpoint_folder(out, _fingerprint(loaded, config)) as checkpoint:
         reconstruction = reconstruct(loaded.views, config, _part(report, begun, 0.95), checkpoint)

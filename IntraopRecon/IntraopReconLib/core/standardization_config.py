@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from .config import Device
+
 StandardizeMethod = Literal["auto", "network", "classical"]
 
 
@@ -93,6 +95,7 @@ class StandardizationConfig:
     Attributes:
         method: The network, the classical standardizer, or the network where its weights are there (`auto`).
         weights: Of the network, a `.pt` file with its card beside it; those that ship by default.
+        device: Where the network runs: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         rim_mm: Width of the field's rim that no longer counts, at the detector: penumbra of a collimator.
         classical: Of the classical standardizer.
         trust: When to doubt.
@@ -100,6 +103,7 @@ class StandardizationConfig:
 
     method: StandardizeMethod = "auto"
     weights: Path | None = None
+    device: Device = "auto"
     rim_mm: float = 2.0
     classical: ClassicalSettings = ClassicalSettings()
     trust: TrustSettings = TrustSettings()

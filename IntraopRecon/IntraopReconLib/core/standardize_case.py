@@ -20,6 +20,7 @@ from SparseAnatomyLib.staging import check_result_folder, new_folder
 from .calibration.calibration_file import FOLDER as CALIBRATION_FOLDER
 from .calibration.poses import PosedImage, read_poses, write_poses
 from .case import POSES_FILE, XRAYS_FOLDER, Case, load_case
+from .config import Device
 from .coverage import default_region
 from .reconstruction import Report, silent
 from .standardization.pictures import write_picture
@@ -55,7 +56,12 @@ class StandardizedFolder:
 
 
 def standardize_case(
-    case: Path, out: Path, method: StandardizeMethod = "auto", report: Report = silent, weights: Path | None = None
+    case: Path,
+    out: Path,
+    method: StandardizeMethod = "auto",
+    report: Report = silent,
+    weights: Path | None = None,
+    device: Device = "auto",
 ) -> StandardizedFolder:
     """Standardize the X-rays of a case into a new case folder.
 
@@ -69,22 +75,25 @@ def standardize_case(
         method: By what.
         report: Told about the progress.
         weights: Of a network of one's own; those that ship by default.
+        device: Where the network runs.
 
     Raises:
         InputError: The case or the folder will not do, or the network is asked for and cannot be had.
-        ResourceError: The disk is full.
+        ResourceError: The disk is full, or a graphics card is asked for that cannot be used.
         Cancelled: From `report`.
     """
     case, out = Path(case), Path(out)
     if method not in get_args(StandardizeMethod):
         raise InputError(f"The setting method must be one of {', '.join(get_args(StandardizeMethod))}.", "Correct it.")
+    if device not in get_args(Device):
+        raise InputError(f"The setting device must be one of {', '.join(get_args(Device))}.", "Correct it.")
     if out.resolve().is_relative_to((case / XRAYS_FOLDER).resolve()):
         raise InputError(f"The folder {out} lies among the X-rays of the case.", "Choose a folder outside xrays.")
     report(0.0, "Reading the X-rays")
     loaded = load_case(case)
     check_result_folder(out, _BYTES_PER_VIEW * len(loaded.views))
     with new_folder(out) as folder:
-        config = StandardizationConfig(method=method, weights=weights)
+        config = StandardizationConfig(method=method, weights=weights, device=device)
         done = standardized_case(loaded, "on", config, lambda share, what, _=None: report(_READ + (_WRITE - _READ) * share, what))
         posed = [one for one in read_poses(case / POSES_FILE) if one.grade != "red"]
         _write_case(folder, done, posed, report)

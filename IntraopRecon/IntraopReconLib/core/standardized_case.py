@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from SparseAnatomyLib.work_device import WorkDevice
+
 from .case import Case
 from .config import Standardize
+from .device import choose_standardizer_device
 from .reconstruction import Report, silent
 from .standardization.choice import Chosen, Decision, choose, decide
 from .standardization.standardize import StandardizedView, standardize_views
@@ -46,6 +49,7 @@ class Standardization:
             "reason": self.decision.reason,
             "method": None if self.chosen is None else self.chosen.standardizer.name,
             "weights_sha256": None if self.chosen is None else self.chosen.weights_sha256,
+            "device": None if self.chosen is None or self.chosen.device is None else self.chosen.device.sentence,
             "seconds": self.seconds,
             "warnings": list(self.warnings),
             "views": [view_data(view) for view in self.views],
@@ -63,6 +67,7 @@ def standardized_case(case: Case, asked: Standardize, config: StandardizationCon
 
     Raises:
         InputError: The network is asked for by name and cannot be had.
+        ResourceError: A graphics card is asked for that cannot be used.
     """
     config, started = config or StandardizationConfig(), time.perf_counter()
     decision = decide(case.views, asked, config)
@@ -70,11 +75,20 @@ def standardized_case(case: Case, asked: Standardize, config: StandardizationCon
         warnings = [] if asked == "off" else _reversed(case.views, config)
         done = Standardization(decision, None, [], time.perf_counter() - started, warnings)
         return replace(case, warnings=[*case.warnings, *warnings], standardization=done)
-    chosen = choose(config)
+    chosen = _placed(choose(config), config, report)
     views = standardize_views(case.views, chosen.standardizer, config, report)
-    warnings = [*([chosen.warning] if chosen.warning else []), *finding_sentences(views)]
+    failures = chosen.device.failures if chosen.device else []
+    warnings = [*([chosen.warning] if chosen.warning else []), *failures, *finding_sentences(views)]
     done = Standardization(decision, chosen, views, time.perf_counter() - started, warnings)
     return replace(case, views=[one.view for one in views], warnings=[*case.warnings, *warnings], standardization=done)
+
+
+def _placed(chosen: Chosen, config: StandardizationConfig, report: Report) -> Chosen:
+    """Return what standardizes, its network on the device that is to be used; nothing is tried where there is no network."""
+    if chosen.weights_sha256 is None:
+        return chosen
+    device = WorkDevice(choose_standardizer_device(config.device, lambda message: report(0.0, message)))
+    return replace(chosen, standardizer=chosen.standardizer.on(device), device=device)
 
 
 def view_data(view: StandardizedView) -> dict[str, Any]:

@@ -61,11 +61,11 @@ def import_poses(job: Job) -> dict[str, Path]:
 
 
 def standardize(job: Job) -> dict[str, Path]:
-    """Standardize the case folder `case` into the new case folder `out`; `method` may say by what (see `standardize_case`)."""
+    """Standardize the case folder `case` into the new folder `out`; `method` may say by what, `device` where (see `standardize_case`)."""
     from IntraopReconLib.core.standardize_case import standardize_case
 
-    method = job.payload.get("method", "auto")
-    done = standardize_case(Path(job.text("case")), Path(job.text("out")), method, _part(job, 0.0, 1.0))
+    method, device = (job.payload.get(name, "auto") for name in ("method", "device"))
+    done = standardize_case(Path(job.text("case")), Path(job.text("out")), method, _part(job, 0.0, 1.0), device=device)
     for warning in done.warnings:
         job.warn(warning)
     return done.paths

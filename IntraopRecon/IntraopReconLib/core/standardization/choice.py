@@ -14,6 +14,7 @@ from IntraopReconLib.core.standardization_config import StandardizationConfig
 from IntraopReconLib.core.xrays.radiograph import MeasuredView
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.resources import resource
+from SparseAnatomyLib.work_device import WorkDevice
 
 from .classical import ClassicalStandardizer
 from .standardizer import Standardizer
@@ -45,12 +46,14 @@ class Chosen:
     Attributes:
         standardizer: The one that is used.
         weights_sha256: Of the network's weights; None without a network.
+        device: Where the network runs; None without a network, or before that is chosen.
         warning: Why another one than asked for is used; empty if there is nothing to say.
     """
 
     standardizer: Standardizer
     weights_sha256: str | None = None
     warning: str = ""
+    device: WorkDevice | None = None
 
 
 def decide(views: Sequence[MeasuredView], asked: Standardize, config: StandardizationConfig) -> Decision:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch.nn import functional
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.model_files import card_text, half_precision, load_model, read_card, save_model
 from SparseAnatomyLib.resources import resource
+from SparseAnatomyLib.work_device import WorkDevice, on_host
 
 from .unet import PITCH_MM, STRIDE_PX, BoneNetwork
 
@@ -62,14 +64,20 @@ class NetworkStandardizer:
     """Applies a trained network.
 
     Args:
-        network: In evaluation mode.
+        network: In evaluation mode, on the CPU.
         card: What it is.
+        device: Where it runs; the CPU by default.
     """
 
     name = "network"
 
-    def __init__(self, network: BoneNetwork, card: StandardizerCard) -> None:
-        self.network, self.card = network.eval().to(memory_format=torch.channels_last), card
+    def __init__(self, network: BoneNetwork, card: StandardizerCard, device: WorkDevice | None = None) -> None:
+        self.network, self.card, self.device = network.eval().to(memory_format=torch.channels_last), card, device
+        self._copies = {"cpu": self.network}
+
+    def on(self, device: WorkDevice) -> NetworkStandardizer:
+        """Return the same that runs on a device, and on the CPU where that fails."""
+        return NetworkStandardizer(self.network, self.card, device)
 
     @classmethod
     def load(cls, path: Path | None = None) -> NetworkStandardizer:
@@ -104,23 +112,36 @@ class NetworkStandardizer:
 
     def bone(self, attenuation: np.ndarray, mask: np.ndarray, pixel_mm: float) -> NDArray[np.float32]:
         """Return the attenuation of bone and metal alone; parameters and errors as `Standardizer.bone`."""
+        if self.device is None:
+            return self.bone_on("cpu", attenuation, mask, pixel_mm)
+        return self.device.run(lambda where: self.bone_on(where, attenuation, mask, pixel_mm), "the X-rays were standardized")
+
+    def bone_on(self, device: str, attenuation: np.ndarray, mask: np.ndarray, pixel_mm: float) -> NDArray[np.float32]:
+        """Do so on a device of PyTorch."""
         attenuation, mask = np.asarray(attenuation, np.float32), np.asarray(mask, bool)
         if attenuation.shape != mask.shape:
             raise ValueError(f"attenuation and mask: expected one shape, got {list(attenuation.shape)} and {list(mask.shape)}.")
-        known = torch.from_numpy(mask.astype(np.float32))[None, None]
-        image = torch.from_numpy(np.where(mask, np.clip(attenuation, *ATTENUATION_RANGE), 0).astype(np.float32))[None, None]
+        known = torch.from_numpy(mask.astype(np.float32)).to(device)[None, None]
+        image = torch.from_numpy(np.where(mask, np.clip(attenuation, *ATTENUATION_RANGE), 0).astype(np.float32)).to(device)[None, None]
         scale = min(pixel_mm / PITCH_MM, LARGEST_PX / max(mask.shape))
         shape = [max(1, round(length * scale)) for length in mask.shape]
         small_known = (_resized(known, shape) > 0.5).float()
         small = _resized(image, shape) / _resized(known, shape).clamp(min=0.5) * small_known
+        network = self._network_on(device)
         padding = (0, -shape[1] % STRIDE_PX, 0, -shape[0] % STRIDE_PX)
-        with torch.inference_mode(), half_precision():
+        with torch.inference_mode(), half_precision(device):
             padded = [functional.pad(each, padding) for each in (small, small_known)]
             bone, gain, seen = (
-                _resized(each[:, :, : shape[0], : shape[1]].float(), list(mask.shape)) for each in (*self.network(*padded), small)
+                _resized(each[:, :, : shape[0], : shape[1]].float(), list(mask.shape)) for each in (*network(*padded), small)
             )
         bone = bone + gain * (image - seen)  # what is finer than the network's pixels passes as the detail around it does
-        return np.where(mask, np.maximum(bone[0, 0].numpy(), 0), 0).astype(np.float32)
+        return np.where(mask, np.maximum(on_host(bone[0, 0]), 0), 0).astype(np.float32)
+
+    def _network_on(self, device: str) -> BoneNetwork:
+        """Return the network on a device; a card gets it once."""
+        if device not in self._copies:
+            self._copies[device] = copy.deepcopy(self.network).to(device)
+        return self._copies[device]
 
 
 def _resized(images: Tensor, shape: list[int]) -> Tensor:

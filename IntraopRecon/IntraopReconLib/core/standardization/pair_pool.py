@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -26,6 +26,10 @@ class Batch:
     attenuation: Tensor
     bone: Tensor
     mask: Tensor
+
+    def on(self, device: str) -> Batch:
+        """Return them on a device."""
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 class PairPool:

@@ -18,6 +18,7 @@ from IntraopReconLib.core.reconstruction import Report
 from IntraopReconLib.core.training_config import StandardizerTraining
 from SparseAnatomyLib.errors import Cancelled
 from SparseAnatomyLib.model_files import half_precision, load_checkpoint, save_checkpoint
+from SparseAnatomyLib.work_device import WorkDevice, repeatable
 
 from .losses import anomaly_error, fidelity, gradient_l1, opinion_loss
 from .pair_pool import PairPool
@@ -36,6 +37,7 @@ class Training:
     Args:
         views: Of each CT, by its name.
         training: How.
+        device: Where the networks are; the same chance everywhere, so that another device may go on from the state.
 
     Attributes:
         network: The generator as optimized.
@@ -44,15 +46,15 @@ class Training:
         cpu_s: Processor time used, that before a kill included.
     """
 
-    def __init__(self, views: dict[str, list[TrainingView]], training: StandardizerTraining) -> None:
+    def __init__(self, views: dict[str, list[TrainingView]], training: StandardizerTraining, device: str = "cpu") -> None:
         torch.manual_seed(training.seed)
-        self.views, self.training = views, training
+        self.views, self.training, self.device = views, training, device
         coarsely = replace(training, input_px=training.input_px // OVERVIEW_DRAWN_PX)
         self.overview_pool = PairPool(views, coarsely, training.overview_batch)
         self.detail_pool = PairPool(views, training, training.detail_batch)
-        self.network = BoneNetwork().to(memory_format=torch.channels_last)
+        self.network = BoneNetwork().to(memory_format=torch.channels_last).to(device)
         self.average = copy.deepcopy(self.network).eval()
-        self.discriminator = PatchDiscriminator().to(memory_format=torch.channels_last)
+        self.discriminator = PatchDiscriminator().to(memory_format=torch.channels_last).to(device)
         self.optimizers = {part: _adam(getattr(self.network, part), training) for part in ("overview", "detail")}
         self.critic = torch.optim.Adam(self.discriminator.parameters(), lr=2e-4, betas=(0.5, 0.99))
         self.step, self.cpu_s = 0, 0.0
@@ -88,25 +90,25 @@ class Training:
 
     def _overview_losses(self) -> dict[str, Tensor]:
         """Of images as they are, or with anomalies, at the overview's resolution."""
-        batch = self.overview_pool.batch(self.step)
+        batch = self.overview_pool.batch(self.step).on(self.device)
         edge = OVERVIEW_PX // OVERVIEW_DRAWN_PX
-        members = torch.arange(len(batch.mask)), torch.arange(len(batch.mask)) % 2
+        members = torch.arange(len(batch.mask), device=self.device), torch.arange(len(batch.mask), device=self.device) % 2
         small, known = block_means(batch.attenuation[members][:, None], batch.mask, edge)
-        with half_precision():
+        with half_precision(self.device):
             predicted = self.network.seen_from_afar(small, known)
         difference = predicted - functional.avg_pool2d(batch.bone[members][:, None], edge)
         return {"fidelity": fidelity(difference, known), "gradient": self.training.gradient_weight * gradient_l1(difference, known)}
 
     def _detail_losses(self) -> dict[str, Tensor]:
         """Of pairs, a part of each image, over the overview of the whole."""
-        batch = self.detail_pool.batch(self._progress()[0])
+        batch = self.detail_pool.batch(self._progress()[0]).on(self.device)
         images, masks = batch.attenuation.flatten(0, 1)[:, None], batch.mask.repeat_interleave(2, 0)
-        with torch.no_grad(), half_precision():
+        with torch.no_grad(), half_precision(self.device):
             course, guess = self.average.looked_over(images, masks)
         rng = np.random.default_rng([self.training.seed, 2, self.step])
         rows, columns = (_part(length, self.training.crop_px, rng) for length in masks.shape[2:])
         image, course, guess, mask = (each[:, :, rows, columns] for each in (images, course.float(), guess.float(), masks))
-        with half_precision():
+        with half_precision(self.device):
             predicted = self.network.detail(image, course, guess, mask)[0]
         attenuation, bone, mask = (each[:, :, rows, columns] for each in (batch.attenuation, batch.bone, batch.mask))
         difference, pairs = predicted - bone.flatten(0, 1)[:, None], predicted[:, 0].unflatten(0, bone.shape[:2])
@@ -155,21 +157,38 @@ class Training:
         return named | {f"optimizer of the {part}": optimizer for part, optimizer in self.optimizers.items()}
 
 
-def train(views: dict[str, list[TrainingView]], training: StandardizerTraining, folder: Path, report: Report) -> Training:
-    """Train on the views of CTs, from the checkpoint where there is one.
+def train(
+    views: dict[str, list[TrainingView]],
+    training: StandardizerTraining,
+    folder: Path,
+    report: Report,
+    device: WorkDevice | None = None,
+) -> Training:
+    """Train on the views of CTs, from the checkpoint where there is one; where a card fails, the CPU goes on from there.
 
     Args:
         views: Of each CT, by its name.
         training: How.
         folder: Gets `checkpoint.pt` every minute, `log.csv`, and `pairs_STEP.png` now and then; the caller removes it.
         report: Told the fraction done and the losses.
+        device: Where; the CPU by default.
 
     Raises:
         Cancelled: From `report`.
     """
+
+    def work(where: str) -> Training:
+        with repeatable(where):
+            return _trained(Training(views, training, where), folder, report)
+
+    return work("cpu") if device is None else device.run(work, "the training went on")
+
+
+def _trained(run: Training, folder: Path, report: Report) -> Training:
+    """Take the steps that are left after the checkpoint."""
     from .training_pictures import write_picture
 
-    run = Training(views, training)
+    training = run.training
     state = load_checkpoint(folder / "checkpoint.pt")
     if state is not None:
         run.restore(state)
@@ -181,7 +200,7 @@ def train(views: dict[str, list[TrainingView]], training: StandardizerTraining, 
             if run.step % LOG_EVERY == 0:
                 _log(folder / "log.csv", run.step, run.cpu_s, means)
             if run.step in (LOG_EVERY, *(round(share * training.steps) for share in np.linspace(0, 1, 11)[1:])):
-                write_picture(folder / f"pairs_{run.step:06d}.png", run.average, views, training)
+                write_picture(folder / f"pairs_{run.step:06d}.png", run.average, run.views, training)
             if time.monotonic() - saved_s > CHECKPOINT_S:
                 save_checkpoint(folder / "checkpoint.pt", run.state())
                 saved_s = time.monotonic()

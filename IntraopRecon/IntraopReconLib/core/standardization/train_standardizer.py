@@ -12,6 +12,7 @@ from IntraopReconLib.core.reconstruction import Report
 from IntraopReconLib.core.training_config import StandardizerTraining
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.provenance import sha256
+from SparseAnatomyLib.work_device import WorkDevice
 
 from .measured_pairs import SUFFIXES, measured_views
 from .network import NetworkStandardizer, StandardizerCard
@@ -50,7 +51,13 @@ def find_cts(folder: Path, held_out: tuple[str, ...] = ()) -> list[Path]:
 
 
 def train_standardizer(
-    cts: list[Path], out: Path, info: TrainingInfo, training: StandardizerTraining, report: Report, pairs: Path | None = None
+    cts: list[Path],
+    out: Path,
+    info: TrainingInfo,
+    training: StandardizerTraining,
+    report: Report,
+    pairs: Path | None = None,
+    device: WorkDevice | None = None,
 ) -> Path:
     """Train a standardizer; a run that was killed goes on from `OUT.training/`.
 
@@ -61,6 +68,7 @@ def train_standardizer(
         training: How.
         report: Told the fraction done.
         pairs: Folder of measured pairs, as `measured_views` reads it.
+        device: Where the networks are trained; the CPU by default.
 
     Returns:
         The weights' file.
@@ -79,13 +87,15 @@ def train_standardizer(
             report(_PROJECTING_SHARE * (number + fraction) / len(cts), message)
 
         views[path.name] = _kept_views(path, hashes[path.name], folder, training, report_views)
-    run = train(
-        views, training, folder, lambda done, message, preview=None: report(_PROJECTING_SHARE + (1 - _PROJECTING_SHARE) * done, message)
-    )
+
+    def report_steps(fraction: float, message: str, preview: object = None) -> None:
+        report(_PROJECTING_SHARE + (1 - _PROJECTING_SHARE) * fraction, message)
+
+    run = train(views, training, folder, report_steps, device)
     card = StandardizerCard(
         out.stem, info.trained_on, info.licence, "", round(run.cpu_s, 1), run.step, info.command, training.to_json(), hashes
     )
-    path = NetworkStandardizer(run.average, card).save(out)
+    path = NetworkStandardizer(run.average.cpu(), card).save(out)
     shutil.rmtree(folder, ignore_errors=True)
     return path
 

@@ -20,7 +20,7 @@ def write_picture(path: Path, network: BoneNetwork, views: dict[str, list[Traini
 
     Args:
         path: A `.png`.
-        network: In whatever mode it is.
+        network: In whatever mode and on whatever device it is.
         views: Of each CT.
         training: How pairs are drawn.
     """
@@ -28,15 +28,15 @@ def write_picture(path: Path, network: BoneNetwork, views: dict[str, list[Traini
     from matplotlib.figure import Figure
 
     rng = np.random.default_rng(training.seed + 1)
-    names = list(views)
+    names, device = list(views), next(network.parameters()).device
     figure = Figure(figsize=(11, 11), dpi=80, layout="constrained")
     FigureCanvasAgg(figure)
     for row, axes in enumerate(figure.subplots(SHOWN, 4)):
         of_ct = views[names[row % len(names)]]
         pair = draw_pair(of_ct[int(rng.integers(len(of_ct)))], training, rng)
         with torch.no_grad():
-            image, mask = (torch.from_numpy(each.astype(np.float32))[None, None] for each in (pair.attenuation[1], pair.mask))
-            bone = network(image, mask)[0][0, 0].numpy() * pair.mask
+            image, mask = (torch.from_numpy(each.astype(np.float32)).to(device)[None, None] for each in (pair.attenuation[1], pair.mask))
+            bone = network(image, mask)[0][0, 0].cpu().numpy() * pair.mask
         upper = max(float(np.percentile(pair.bone[1], 99.8)), 0.1)
         shown = [
             (pair.attenuation[1], None, None),
