@@ -53,8 +53,11 @@ def fully_fused_projection(
     seen = (depths >= near_plane) & (depths <= far_plane) & (determinants > 0)
     seen &= ((centers + radii > 0) & (centers - radii < size)).all(-1)
     conics = torch.stack([yy, -xy, xx], -1) / determinants[..., None]
-    undefined = [torch.where(seen.reshape(seen.shape + (1,) * (t.ndim - 2)), t, torch.nan) for t in (centers, depths, conics)]
-    return torch.where(seen[..., None], radii, 0.0).int(), *undefined, None
+    unwritten = torch.tensor([[8.0, 8.0]]), torch.tensor(500.0), torch.tensor([[0.5, 0.0, 0.5]])  # memory that may look like something
+    found = [
+        torch.where(seen.reshape(seen.shape + (1,) * (t.ndim - 2)), t, u) for t, u in zip((centers, depths, conics), unwritten, strict=True)
+    ]
+    return torch.where(seen[..., None], radii, 0.0).int(), *found, None
 
 
 def isect_tiles(

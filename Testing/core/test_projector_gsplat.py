@@ -93,6 +93,14 @@ def test_what_reaches_in_from_outside_keeps_its_shape(through_gsplat, pixel):
     assert_right(gaussians, cameras)
 
 
+def test_the_field_is_wide_enough_for_what_is_before_the_source(through_gsplat):
+    near = replace(VIEWS[1], source_lps_mm=VIEWS[1].source_lps_mm * (80 / 600))
+    for pixel in ((-300, 20), (600, 20), (30, -300), (30, 500)):
+        gaussians = beside(near, pixel, 0.02, (12.0, 15.0, 20.0))
+        assert project(gaussians, Cameras.of([near]), "reference").max() > 0.1
+        assert_right(gaussians, Cameras.of([near]))
+
+
 def test_it_would_not_with_a_field_as_wide_as_the_image(through_gsplat, monkeypatch):
     """So the test before can fail."""
     near = replace(VIEWS[1], source_lps_mm=VIEWS[1].source_lps_mm * (80 / 600))
