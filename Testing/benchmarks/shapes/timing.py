@@ -22,15 +22,22 @@ import numpy as np
 import torch
 
 from ShapeCompletionLib.core import complete as complete_module
+from ShapeCompletionLib.core.completion import Completion
 from ShapeCompletionLib.core.config import CompletionConfig, TrainingConfig
+from ShapeCompletionLib.core.cube import cube_view
 from ShapeCompletionLib.core.inr import initialise
 from ShapeCompletionLib.core.meta_train import Training
+from ShapeCompletionLib.core.predict import predict
 from ShapeCompletionLib.core.prior import Prior, load_prior
 from ShapeCompletionLib.core.prior_card import available_priors
-from ShapeCompletionLib.core.sampling import Context
+from ShapeCompletionLib.core.sampling import Context, context_from_labels
+from ShapeCompletionLib.core.segmentation_file import read_segmentation
 from ShapeCompletionLib.core.shapes import TrainingShape, load_shapes
+from ShapeCompletionLib.core.surface import evaluate
+from SparseAnatomyLib.devices import DeviceChoice
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.mesh import mesh_from_field
+from SparseAnatomyLib.resources import resource
 
 from . import itk_contours
 from .baselines import MAML, AutoDecoder, complete, naive
@@ -109,6 +116,37 @@ def stages(work: Callable[[], Any], runs: int) -> list[Row]:
         }
         for name in wall[0]
     ]
+
+
+def seconds_on(device: str, runs: int = RUNS) -> Row:
+    """Return what a completion of the sample vertebra takes on a device of PyTorch, in ms, medians of warm runs.
+
+    Returns:
+        `grid`; `occupancy_ms`, from the outlined slices to which voxels are inside, in the memory of the CPU; `mesh_ms`, to the surface
+        with its confidence and the next slice, all checks included; and its stages, each named such as `prior ms`. A card goes on while
+        the CPU does: what it has not done at the end of a stage counts to the next one.
+
+    Raises:
+        RuntimeError: The device failed.
+    """
+    context = context_from_labels(*read_segmentation(resource("SampleShapes") / "vertebra_slices.nrrd", 1))
+    prior, choice = load_prior(_PRIOR), DeviceChoice(device, "torch", "Measured.")
+
+    def occupancy() -> np.ndarray:
+        view = cube_view(context.slices, prior.card.extent_mm, device)
+        return evaluate(view, predict(prior, view).correction, context.grid)[0] > 0
+
+    def whole() -> Completion:
+        done = complete_module.complete(context, prior)
+        if done.device != choice.sentence:
+            raise RuntimeError(done.device)
+        return done
+
+    with mock.patch.object(complete_module, "choose_device", lambda wanted, say: choice):
+        row = {"grid": " x ".join(map(str, context.grid.size_ijk)), "occupancy_ms": timed("", occupancy, runs)["wall_ms"]}
+        done = [whole() for _ in range(runs + 1)][1:]
+        row["mesh_ms"] = timed("", whole, runs)["wall_ms"]
+    return row | {f"{stage} ms": 1e3 * float(np.median([one.seconds[stage] for one in done])) for stage in done[0].seconds}
 
 
 def _meshed(logits: np.ndarray, case: Case) -> Any:
