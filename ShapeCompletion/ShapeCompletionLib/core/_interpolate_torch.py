@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _EPSILON_MM = 1e-3
 _FAR_MM = 1e9
-_BLOCK = 2**25  # voxels times slices that are looked at together: some 100 MB an array
+_BLOCK = 2**26  # numbers that are held at a time for voxels that are looked at together: some 250 MB an array
+_NUMBERS_PER_VOXEL = 64  # beside one for each slice
 
 
 class FieldOnCard:
@@ -31,8 +32,8 @@ class FieldOnCard:
         self._field, self._device = field, torch.device(device)
         self._distances = torch.from_numpy(field.distances_mm).to(self._device)
         self._radii = torch.from_numpy(field.radii_mm).to(self._device)
-        self._starts = torch.from_numpy(field.starts).to(self._device)
-        self._shapes = torch.from_numpy(field.shapes).to(self._device)
+        pixels = np.concatenate([field.shapes[:, ::-1], field.starts[:, None]], 1)  # columns, rows, first pixel
+        self._pixels = torch.from_numpy(pixels).to(self._device)
         self._pitches = torch.from_numpy(field.frames[:, 12:14]).to(self._device)
         ends = np.searchsorted(field.stacks, np.arange(field.stacks[-1] + 2))
         self._stacks = [(int(first), int(last)) for first, last in itertools.pairwise(ends)]
@@ -53,61 +54,62 @@ class FieldOnCard:
             return field.reshape(grid.shape_kji), nearest.reshape(grid.shape_kji)
         planes = _planes(self._field, grid.lps_from_ijk).to(self._device)
         widest = max(last - first for first, last in self._stacks)
-        parts = [self._at(ijk_of(flat, grid), planes) for flat in where.split(max(_BLOCK // widest, 1))]
+        parts = [self._at(ijk_of(flat, grid), planes) for flat in where.split(_BLOCK // (_NUMBERS_PER_VOXEL + widest))]
         field, nearest = (torch.cat(each) for each in zip(*parts, strict=True))
         return field, nearest
 
     def _at(self, ijk: Tensor, planes: Tensor) -> tuple[Tensor, Tensor]:
         """Return field and distance at voxels, homogeneous [4, n]; the stacks are blended."""
-        total, weights, closest = (torch.zeros_like(ijk[0]) for _ in range(3))
-        closest += _FAR_MM
-        for stack in range(len(self._stacks)):
-            value, distance = self._of_stack(stack, ijk, planes)
-            weight = 1 / (distance * distance + _EPSILON_MM**2)
-            total, weights, closest = total + weight * value, weights + weight, torch.minimum(closest, distance)
-        return total / weights, closest
+        if len(self._stacks) == 1:
+            return self._of_stack(0, ijk, planes)
+        values, distances = (
+            torch.stack(each) for each in zip(*(self._of_stack(n, ijk, planes) for n in range(len(self._stacks))), strict=True)
+        )
+        weights = 1 / (distances.square() + _EPSILON_MM**2)
+        return (weights * values).sum(0) / weights.sum(0), distances.amin(0)
 
     def _of_stack(self, stack: int, ijk: Tensor, planes: Tensor) -> tuple[Tensor, Tensor]:
         """Return the field of a stack, and the distance to the nearest slice's image."""
         (first, last), gap = self._stacks[stack], float(self._field.gaps_mm[stack])
-        heights = planes[0, first:last] @ ijk  # [slice, n]
-        below, n_below = torch.where(heights >= 0, heights, _FAR_MM).min(0)
-        above, n_above = torch.where(heights < 0, -heights, _FAR_MM).min(0)
-        low, outside_low = self._in_plane(first + n_below, ijk, planes)
-        high, outside_high = self._in_plane(first + n_above, ijk, planes)
-        has_low, has_high = below < _FAR_MM, above < _FAR_MM
-        to_low = torch.where(has_low, (below * below + outside_low * outside_low).sqrt(), _FAR_MM)
-        to_high = torch.where(has_high, (above * above + outside_high * outside_high).sqrt(), _FAR_MM)
-        share = below / (above + below)
-        between = low * (1 - share) + high * share
-        end, apart = torch.where(has_low, low, high), torch.where(has_low, below, above)
-        beyond = self._beyond(end, apart, self._radii[first + torch.where(has_low, n_below, n_above)], gap)
-        return torch.where(has_low & has_high, between, beyond), torch.minimum(to_low, to_high)
-
-    @staticmethod
-    def _beyond(end: Tensor, apart: Tensor, radius: Tensor, gap: float) -> Tensor:
-        """Return the field beyond a stack's last slice, where it tapers off."""
-        share, empty = apart / gap, torch.minimum(-radius, end)
-        return torch.where(share <= 1, end * (1 - share) + empty * share, empty - (apart - gap) * radius / gap)
+        heights = planes[first:last, 0] @ ijk  # [slice, n]
+        sides = torch.stack([torch.where(heights >= 0, heights, _FAR_MM), torch.where(heights < 0, -heights, _FAR_MM)])
+        apart, number = sides.min(1)  # of the nearest slices below and above, [2, n]
+        number = number + first
+        value, outside = self._in_plane(number, ijk, planes)
+        is_there = apart < _FAR_MM
+        distance = torch.where(is_there, torch.hypot(apart, outside), _FAR_MM).amin(0)
+        share = apart[0] / (apart[0] + apart[1])
+        between = value[0] * (1 - share) + value[1] * share
+        end, beyond, number = (torch.where(is_there[0], *each) for each in (value, apart, number))
+        return torch.where(is_there.all(0), between, _tapered(end, beyond, self._radii[number], gap)), distance
 
     def _in_plane(self, number: Tensor, ijk: Tensor, planes: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the in-plane signed distance of the slice of a number, one a voxel, and how far outside its image that is."""
-        column, row = ((planes[part, number] * ijk.T).sum(1) for part in (1, 2))
-        rows, columns = self._shapes[number].unbind(1)
-        column_pitch, row_pitch = self._pitches[number].unbind(1)
-        inside_column = torch.minimum(column.clamp(min=0), (columns - 1).to(column.dtype))
-        inside_row = torch.minimum(row.clamp(min=0), (rows - 1).to(row.dtype))
-        outside = torch.hypot((column - inside_column) * column_pitch, (row - inside_row) * row_pitch)
-        c0 = torch.minimum(inside_column.long(), (columns - 2).clamp(min=0))
-        r0 = torch.minimum(inside_row.long(), (rows - 2).clamp(min=0))
-        c1, r1 = torch.minimum(c0 + 1, columns - 1), torch.minimum(r0 + 1, rows - 1)
-        at_column, at_row = inside_column - c0, inside_row - r0
-        above, below = (
-            self._distances[self._starts[number] + r * columns + c0] * (1 - at_column)
-            + self._distances[self._starts[number] + r * columns + c1] * at_column
-            for r in (r0, r1)
-        )
-        return above * (1 - at_row) + below * at_row - outside, outside
+        """Return the in-plane signed distance of slices below voxels, and how far outside their images that is, [2, n].
+
+        Args:
+            number: Of the slices, [2, n].
+            ijk: The voxels, [4, n].
+            planes: As `_planes` returns them.
+        """
+        pixels = self._pixels[number]
+        size, start = pixels[..., :2], pixels[..., 2]  # columns and rows
+        place = (planes[number, 1:] * ijk.T[:, None]).sum(-1)  # column and row, [2, n, 2]
+        inside = place.clamp(min=0).minimum((size - 1).to(place.dtype))
+        outside = ((place - inside) * self._pitches[number]).square().sum(-1).sqrt()
+        low = inside.long().minimum((size - 2).clamp(min=0))
+        corners = torch.stack([low, (low + 1).minimum(size - 1)], -1)  # [2, n, column and row, first and second]
+        share = inside - low
+        weights = torch.stack([1 - share, share], -1)
+        columns, rows = corners.unbind(-2)
+        pixel = start[..., None, None] + (rows * size[..., :1])[..., None] + columns[..., None, :]
+        values = (self._distances[pixel] * weights[..., 0, None, :]).sum(-1)
+        return (values * weights[..., 1, :]).sum(-1) - outside, outside
+
+
+def _tapered(end: Tensor, apart: Tensor, radius: Tensor, gap: float) -> Tensor:
+    """Return the field beyond a stack's last slice, where it ends."""
+    share, empty = apart / gap, torch.minimum(-radius, end)
+    return torch.where(share <= 1, end * (1 - share) + empty * share, empty - (apart - gap) * radius / gap)
 
 
 def ijk_of(flat: Tensor, grid: VoxelGrid) -> Tensor:
@@ -118,7 +120,7 @@ def ijk_of(flat: Tensor, grid: VoxelGrid) -> Tensor:
 
 
 def _planes(field: InterpolationField, lps_from_ijk: np.ndarray) -> Tensor:
-    """Return a voxel's height above each slice, along the stack's first normal, its column and its row; float32 [3, slice, 4].
+    """Return a voxel's height above each slice, along the stack's first normal, its column and its row; float32 [slice, 3, 4].
 
     All three are affine in the voxel's indices. They are combined in float64, so that far from the origin nothing is lost.
     """
@@ -127,4 +129,4 @@ def _planes(field: InterpolationField, lps_from_ijk: np.ndarray) -> Tensor:
     normals = frames[:, 9:12] * np.where((frames[:, 9:12] * frames[first, 9:12]).sum(1) < 0, -1, 1)[:, None]
     directions = np.stack([normals, frames[:, 3:6] / frames[:, 12:13], frames[:, 6:9] / frames[:, 13:14]])
     relative = lps_from_ijk[None, :3] - np.concatenate([np.zeros((len(frames), 3, 3)), frames[:, :3, None]], 2)
-    return torch.from_numpy(np.einsum("psx,sxh->psh", directions, relative).astype(np.float32))
+    return torch.from_numpy(np.einsum("psx,sxh->sph", directions, relative).astype(np.float32))
