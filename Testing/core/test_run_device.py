@@ -248,15 +248,30 @@ def test_a_cancel_is_no_failure_of_the_card(ready):
 
 def test_kernels_of_a_card_are_prepared_with_a_word(monkeypatch):
     done, said = [], []
-    monkeypatch.setattr(run_device, "prepare", done.append)
+    monkeypatch.setattr(run_device, "prepare", lambda device, kernel: done.append((device, kernel)))
     RunDevice(DeviceChoice("cpu", "numba", "")).prepare(said.append)
     assert done == said == []
     RunDevice(CARD).prepare(said.append)
-    assert done == ["cpu:0"] and "compiled" in said[0]
+    assert done == [("cpu:0", "numba")] and "compiled" in said[0]
+
+
+def test_gsplat_that_fails_leaves_its_work_to_warp(monkeypatch):
+    done = []
+
+    def fail(device, kernel):
+        done.append(kernel)
+        if kernel == "gsplat":
+            raise RuntimeError("gsplat cannot be loaded")
+
+    monkeypatch.setattr(run_device, "prepare", fail)
+    device = RunDevice(DeviceChoice("cpu:0", "gsplat", "Runs on a card."))
+    device.prepare(lambda message: None)
+    assert done == ["gsplat", "warp"] and device.device == "cpu:0"
+    assert len(device.failures) == 1 and "Warp's kernels" in device.sentence
 
 
 def test_kernels_that_do_not_compile_leave_the_cpu(monkeypatch):
-    def fail(device):
+    def fail(device, kernel):
         raise Exception("CUDA kernel build failed with error code 6")  # as Warp does
 
     monkeypatch.setattr(run_device, "prepare", fail)
@@ -271,7 +286,10 @@ WARP_CARD = DeviceChoice("cpu:0", "warp", "Runs on a card.")
 def _whole_run(monkeypatch, method="auto"):
     """Return the views and settings of a short reconstruction, and its result on the CPU."""
     monkeypatch.setitem(EFFORTS, "preview", Effort((2, 3), voxel_cycles=3, gaussians=400, splat_steps=10, fits=1, polish_cycles=2))
-    views, config = phantom_scene.measured(phantom_scene.poses(13)), phantom_scene.config(method=method, spacing_mm=4.0, device="cpu", ixgs_iterations=5)
+    views, config = (
+        phantom_scene.measured(phantom_scene.poses(13)),
+        phantom_scene.config(method=method, spacing_mm=4.0, device="cpu", ixgs_iterations=5),
+    )
     expected = reconstructing.reconstruct(views, config)
     assert expected.device.endswith("as chosen.")
     return views, config, expected

@@ -188,9 +188,19 @@ class RunDevice:
             return
         report("Preparing the kernels for the graphics card; the first time, they are compiled")
         try:
-            prepare(self.device)
+            self._prepare()
         except Exception as error:  # Warp raises no narrower one where kernels cannot be built
             self._give_up(_what_happened(error), "the start")
+
+    def _prepare(self) -> None:
+        try:
+            prepare(self.device, self._kernel)
+        except Exception as error:
+            if self._kernel != "gsplat":
+                raise
+            self._kernel = "warp"  # which does the same, and more of it by itself
+            self.failures.append(f"gsplat failed ({type(error).__name__}), though it had passed its test; Warp's kernels did its work.")
+            prepare(self.device, self._kernel)
 
     def _go_on_after(self, error: RuntimeError, place: str, views: int) -> None:
         """Halve the views that the card holds at a time, of so many in a step, or leave it; and say so."""

@@ -110,13 +110,13 @@ class _NumbaProjection(torch.autograd.Function):
         return *(torch.from_numpy(g) for g in _projector_numba.backward(ctx.kept[0], padded, *ctx.kept[1:])), None
 
 
-def prepare(device: str = "cpu") -> None:
-    """Compile, or load from the cache, all kernels of splatting for a device, and those of voxels, on a tiny scene."""
+def prepare(device: str = "cpu", kernel: str | None = None) -> None:
+    """Compile, or load from the cache, all kernels of splatting for a device, and those of voxels, on a tiny scene; `kernel` projects."""
     view = XrayView([0, -600, 0], [-7, 420, 7], [1.0, 0, 0], [0, 0, -1.0], (16, 16))
     grid = VoxelGrid.box(np.zeros(3), 16.0, 2.0)
     tensors = torch.zeros(1, 3), torch.zeros(1, 3), torch.ones(1, 4), torch.zeros(1)
     gaussians = Gaussians(*(tensor.to(device).requires_grad_() for tensor in tensors))
-    (project(gaussians, Cameras.of([view])).sum() + voxelize(gaussians, grid).sum()).backward()
+    (project(gaussians, Cameras.of([view]), kernel).sum() + voxelize(gaussians, grid).sum()).backward()
     for kernels in [CPU] if device == "cpu" else [CPU, CardVoxels(device)]:  # a few voxels are computed on the CPU in any case
         volume, on_grid = kernels.put(np.ones(grid.shape_kji, np.float32)), ViewOnGrid.of(view, grid)
         kernels.add_backprojection(volume, kernels.project(volume, on_grid)[0], on_grid)
