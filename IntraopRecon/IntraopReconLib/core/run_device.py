@@ -28,6 +28,7 @@ from .voxels.projection import ViewOnGrid
 from .voxels.sart import SartState, run_sart, smooth
 
 T = TypeVar("T")
+FULL = "ran out of memory"
 KEEP_SECONDS = 2.0  # what the card did since then is lost with it
 
 
@@ -208,14 +209,14 @@ class RunDevice:
         if not _is_out_of_memory(error):
             self._give_up(_what_happened(error), place)
             return
-        self.failures = []  # the last word on its memory is enough
+        self.failures = [told for told in self.failures if FULL not in told]  # the last word on its memory is enough
         if held == 1:
-            self._give_up("ran out of memory, even with one view at a time,", place)
+            self._give_up(f"{FULL}, even with one view at a time,", place)
             return
         self.views_at_once = held // 2
         now = "one view" if self.views_at_once == 1 else f"{self.views_at_once} views"
         what = f"it held {now} at a time instead of {views}: slower, to the same end"
-        self.failures.append(f"The graphics card ran out of memory at {place}; from there {what}.")
+        self.failures.append(f"The graphics card {FULL} at {place}; from there {what}.")
 
     def _give_up(self, what: str, place: str) -> None:
         self.failures.append(f"The graphics card {what} at {place}; the CPU computed from there.")
@@ -223,7 +224,7 @@ class RunDevice:
 
 
 def _what_happened(error: Exception) -> str:
-    return "ran out of memory" if _is_out_of_memory(error) else f"failed ({type(error).__name__})"
+    return FULL if _is_out_of_memory(error) else f"failed ({type(error).__name__})"
 
 
 def _is_out_of_memory(error: Exception) -> bool:
