@@ -112,7 +112,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """Return what `save_checkpoint` wrote; None where there is nothing, or nothing whole."""
+    """Return what `save_checkpoint` wrote, on the CPU wherever it was; None where there is nothing, or nothing whole."""
     import torch
 
     try:

@@ -92,5 +92,6 @@ def emulated_card() -> Iterator[_Card]:
     def cast(device_type: str, *arguments: Any, **settings: Any) -> Any:
         return nullcontext() if device_type == CARD else autocast(device_type, *arguments, **settings)
 
-    with mock.patch.object(torch, "autocast", cast), _Card() as card:
+    # Subclasses of tensors cannot be sliced in inference mode.
+    with mock.patch.object(torch, "autocast", cast), mock.patch.object(torch, "inference_mode", torch.no_grad), _Card() as card:
         yield card
