@@ -19,9 +19,10 @@ from splat_scenes import NEEDS_CARD
 from test_shape_interpolate import GRID, LAYOUTS
 
 from ShapeCompletionLib import cli
-from ShapeCompletionLib.core import _interpolate_torch, _surface_torch, probe
+from ShapeCompletionLib.core import _interpolate_torch, _surface_torch, probe, trust
 from ShapeCompletionLib.core import complete as completing
 from ShapeCompletionLib.core import predict as predicting
+from ShapeCompletionLib.core.align import Alignment
 from ShapeCompletionLib.core.complete import complete
 from ShapeCompletionLib.core.completion import Completion
 from ShapeCompletionLib.core.config import DEVICES, CompletionConfig
@@ -35,6 +36,8 @@ from ShapeCompletionLib.core.surface import evaluate
 from SparseAnatomyLib import devices, work_device
 from SparseAnatomyLib.devices import DeviceChoice
 from SparseAnatomyLib.errors import Cancelled, InputError
+from SparseAnatomyLib.frames import affine
+from Testing.benchmarks.shapes import timing
 
 ON_CARD, ON_CPU = "Runs on a card.", "Runs on the CPU."
 SHIFT_MM = np.array([33.0, -12.5, 210.0])
@@ -118,6 +121,24 @@ def test_on_a_card_nothing_is_left_on_the_wrong_side(complete_on, name, asked):
         done = complete_on(CARD, CONTEXTS[name], *ASKED[asked])
     assert_same(done, expected)
     assert done.device == ON_CARD and card.uploads > 0
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_prior_that_is_moved_is_moved_on_the_card(monkeypatch, steps):
+    matrix = affine(0.9 * TURNED, np.array([0.1, -0.05, 0.02]))
+    monkeypatch.setattr(predicting, "align", lambda *_: Alignment(matrix, 0.0, 1.0, accepted=True))
+    prior, slices = correcting(usual_evidence=np.inf), CONTEXTS["parallel"].slices
+    expected = predicting.predict(prior, cube_view(slices, 96.0), steps)
+    with emulated_card():
+        done = predicting.predict(prior, cube_view(slices, 96.0, CARD), steps)
+    assert done.moved and expected.moved and done.refined.device.type == CARD
+    np.testing.assert_allclose(done.logits, expected.logits, atol=1e-3)
+
+
+def test_slices_left_out_are_predicted_on_the_card(monkeypatch):
+    view, seen = cube_view(CONTEXTS["parallel"].slices, 96.0, "cpu:0"), []
+    monkeypatch.setattr(trust, "predict", lambda prior, rest: seen.append(rest.device) or predicting.predict(prior, rest))
+    assert trust.predict_left_out(correcting(), view) is not None and seen == ["cpu:0"]
 
 
 def test_little_goes_to_and_fro(complete_on):
@@ -224,6 +245,14 @@ def test_bad_slices_are_told_before_a_card_is_tried(monkeypatch):
     monkeypatch.setattr(completing, "choose_device", lambda *_: pytest.fail("too early"))
     with pytest.raises(InputError):
         complete(Context((), CONTEXTS["parallel"].grid))
+
+
+def test_a_completion_is_timed_on_a_device(monkeypatch):
+    row = timing.seconds_on("cpu:0", 1)
+    assert row["grid"] == "97 x 112 x 73" and 0 < row["occupancy_ms"] < row["mesh_ms"] and row["prior ms"] > 0
+    failing(monkeypatch, RuntimeError("CUDA error: unknown error"))
+    with pytest.raises(RuntimeError, match="failed"):
+        timing.seconds_on("cpu:0", 1)
 
 
 # The setting
