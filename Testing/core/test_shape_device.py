@@ -17,6 +17,7 @@ from shape_toys import TURNED, Toy, moved, moved_grid, toy_prior
 from small_shape import outlined, write_labels
 from splat_scenes import NEEDS_CARD
 from test_shape_interpolate import GRID, LAYOUTS
+from Testing.benchmarks.shapes import timing
 
 from ShapeCompletionLib import cli
 from ShapeCompletionLib.core import _interpolate_torch, _surface_torch, probe, trust
@@ -37,7 +38,6 @@ from SparseAnatomyLib import devices, work_device
 from SparseAnatomyLib.devices import DeviceChoice
 from SparseAnatomyLib.errors import Cancelled, InputError
 from SparseAnatomyLib.frames import affine
-from Testing.benchmarks.shapes import timing
 
 ON_CARD, ON_CPU = "Runs on a card.", "Runs on the CPU."
 SHIFT_MM = np.array([33.0, -12.5, 210.0])
