@@ -7,6 +7,7 @@ import time
 import numpy as np
 import torch
 
+from SparseAnatomyLib.card_probe import OTHER_CARD, UPDATE, find_card
 from SparseAnatomyLib.devices import problem
 from SparseAnatomyLib.geometry import XrayView
 
@@ -17,35 +18,20 @@ from .projector import Cameras, project
 LEAST_FREE_BYTES = 1_000_000_000  # CUDA itself, PyTorch, and a fit of 20,000 Gaussians
 GAUSSIANS, SIZE_PX, REPEATS = 10_000, 128, 3
 LARGEST_DIFFERENCE = 1e-3  # of the brightest pixel
-_OTHER = "Choose the device auto or cpu, or another card."
-_UPDATE = "Choose the device auto or cpu, or update NVIDIA's driver."
 
 
 def examine(wanted: str) -> dict[str, object]:
     """Return what `choose_device` wants to know of a card: `cuda`, or `cuda:` and its number."""
-    if torch.version.cuda is None:
-        return problem("PyTorch is installed as its build for the CPU alone", "Choose the device auto or cpu, or install PyTorch for CUDA.")
-    if not torch.cuda.is_available():
-        return problem(f"the driver of the NVIDIA card is too old for CUDA {torch.version.cuda}, or sees no card", _UPDATE)
+    found = find_card(wanted, LEAST_FREE_BYTES)
+    if "problem" in found:
+        return found
     import warp as wp
 
     wp.config.log_level = wp.LOG_ERROR
     wp.init()
     if not wp.is_cuda_available():
-        return problem("the driver of the NVIDIA card is too old for the Python package warp-lang", _UPDATE)
-    count = torch.cuda.device_count()
-    free = {number: torch.cuda.mem_get_info(number) for number in range(count)}
-    number = max(free, key=lambda card: free[card][0]) if wanted == "cuda" else int(wanted.partition(":")[2])
-    if number >= count:
-        return problem(f"there is no card {wanted}, only {count} in all", _OTHER)
-    name = torch.cuda.get_device_name(number)
-    if free[number][0] < LEAST_FREE_BYTES:
-        return problem(f"the memory of the graphics card {name} is full ({_gigabytes(free[number])} GB are free)", _OTHER)
-    return _compare(f"cuda:{number}", name)
-
-
-def _gigabytes(free_and_total: tuple[int, int]) -> str:
-    return " of ".join(f"{value / 1e9:.1f}" for value in free_and_total)
+        return problem("the driver of the NVIDIA card is too old for the Python package warp-lang", UPDATE)
+    return _compare(found["device"], found["name"])
 
 
 def _compare(device: str, name: str) -> dict[str, object]:
@@ -53,7 +39,7 @@ def _compare(device: str, name: str) -> dict[str, object]:
     expected, cpu_seconds = timed("cpu")
     found, card_seconds = timed(device)
     if not same(expected, found):
-        return problem(f"the graphics card {name} computes otherwise than the CPU", _OTHER)
+        return problem(f"the graphics card {name} computes otherwise than the CPU", OTHER_CARD)
     return {"device": device, "name": name, "card_seconds": card_seconds, "cpu_seconds": cpu_seconds, **gsplat_state.offer()}
 
 
