@@ -30,7 +30,7 @@ from ShapeCompletionLib.core.config import DEVICES, CompletionConfig
 from ShapeCompletionLib.core.config_check import config_from_json
 from ShapeCompletionLib.core.cube import CubeView, cube_view
 from ShapeCompletionLib.core.interpolate import interpolation_field
-from ShapeCompletionLib.core.pipeline import complete_file
+from ShapeCompletionLib.core.pipeline import complete_file, warm_up
 from ShapeCompletionLib.core.prior import Prior
 from ShapeCompletionLib.core.sampling import Context
 from ShapeCompletionLib.core.surface import evaluate
@@ -289,6 +289,15 @@ def test_the_report_and_the_command_say_where_it_was_computed(capsys, monkeypatc
     assert json.loads(paths["report_json"].read_text())["device"] == "Runs on a card, as auto."
     assert cli.main(["complete", str(source), "--out", str(tmp_path / "out"), "--device", "cuda:2"]) == 0
     assert "Runs on a card, as cuda:2.\n" in capsys.readouterr().out
+
+
+def test_a_card_is_tried_while_the_worker_warms_up(monkeypatch):
+    """Not with the first outline, which would wait for it."""
+    said = []
+    monkeypatch.setattr(devices, "_missing", lambda kernel: {})
+    monkeypatch.setattr(devices, "_probed", lambda *_: devices.problem("it is a test", "Choose cpu."))
+    warm_up(None, lambda fraction, message: said.append((fraction, message)))
+    assert said[1][1] == "Trying out the graphics card" and said == sorted(said)
 
 
 # The probe

@@ -114,15 +114,17 @@ def cached_prior(name_or_path: str) -> Prior:
 
 
 def warm_up(prior_name: str | None, report: Report) -> None:
-    """Import torch, load the prior and complete a small ball, so that the first completion is as fast as the later ones.
+    """Import torch, load the prior, try a graphics card and complete a small ball: the first completion is then as fast as the later ones.
 
     Raises:
         InputError: The prior cannot be loaded.
     """
     report(0.0, "Loading the completion")
     from ShapeCompletionLib.core.complete import complete
+    from ShapeCompletionLib.core.device import choose_device
 
     prior = None if prior_name is None else cached_prior(prior_name)
+    choose_device(CompletionConfig().device, lambda message: report(0.3, message))
     report(0.5, "Preparing the completion")
     grid = VoxelGrid.box(np.zeros(3), np.full(3, 48.0), 2.0)
     slices = outline(SliceLayout("axial", 8.0), np.zeros(3), grid.extent_mm, lambda points: 16 - np.linalg.norm(points, axis=-1))
