@@ -20,7 +20,7 @@ from test_shape_interpolate import GRID, LAYOUTS
 from Testing.benchmarks.shapes import timing
 
 from ShapeCompletionLib import cli
-from ShapeCompletionLib.core import _interpolate_torch, _surface_torch, probe, trust
+from ShapeCompletionLib.core import _distance_torch, _interpolate_torch, _surface_torch, probe, trust
 from ShapeCompletionLib.core import complete as completing
 from ShapeCompletionLib.core import predict as predicting
 from ShapeCompletionLib.core.align import Alignment
@@ -30,6 +30,7 @@ from ShapeCompletionLib.core.config import DEVICES, CompletionConfig
 from ShapeCompletionLib.core.config_check import config_from_json
 from ShapeCompletionLib.core.cube import CubeView, cube_view
 from ShapeCompletionLib.core.interpolate import interpolation_field
+from ShapeCompletionLib.core.layouts import SliceLayout, outline
 from ShapeCompletionLib.core.pipeline import complete_file, warm_up
 from ShapeCompletionLib.core.prior import Prior
 from ShapeCompletionLib.core.sampling import Context
@@ -142,15 +143,15 @@ def test_slices_left_out_are_predicted_on_the_card(monkeypatch):
 
 
 def test_little_goes_to_and_fro(complete_on):
-    """Twice what shows the cube, the evidence, and what shows the grid twice; up go the points, the slices, and where they lie."""
+    """Down come the slices, twice the cube, the evidence and twice the grid; up go the points, the slices, and where they lie."""
     prior = correcting()
     with emulated_card() as card:
         complete_on(CARD, CONTEXTS["parallel"], prior)
         first = card.uploads
-        assert card.downloads <= 5
+        assert card.downloads <= 6
         complete_on(CARD, CONTEXTS["parallel"], prior)
-    assert card.uploads - first <= 12 and first > 50, "the networks go up once"
-    assert card.downloads <= 10
+    assert card.uploads - first <= 14 and first > 50, "the networks go up once"
+    assert card.downloads <= 12
 
 
 def test_in_half_precision_the_cpu_gives_nearly_the_same(complete_on, monkeypatch):
@@ -162,6 +163,21 @@ def test_in_half_precision_the_cpu_gives_nearly_the_same(complete_on, monkeypatc
 
 
 # The kernels
+
+
+@pytest.mark.parametrize("block", [2**26, 10_000], ids=["at once", "in parts"])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_distances_on_a_card_are_those_of_the_cpu(monkeypatch, name, block):
+    monkeypatch.setattr(_distance_torch, "_BLOCK", block)
+    other = outline(
+        SliceLayout("oblique", 9.0, 0.0, (1.0, 0.2, 0.1)), np.zeros(3), np.array([50.0, 44.0, 38.0]), Toy().signed_distance, 0.8
+    )
+    slices = (*LAYOUTS[name], *other)  # of other shapes and spacings
+    ours, theirs = (interpolation_field(slices, device) for device in ("cpu:0", "cpu"))
+    assert ours.distances_mm.dtype == np.float32
+    np.testing.assert_allclose(ours.distances_mm, theirs.distances_mm, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(ours.radii_mm, theirs.radii_mm, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(ours.starts, theirs.starts)
 
 
 @pytest.mark.parametrize("block", [2**26, 2**15], ids=["at once", "in parts"])
@@ -249,7 +265,7 @@ def test_bad_slices_are_told_before_a_card_is_tried(monkeypatch):
 
 def test_a_completion_is_timed_on_a_device(monkeypatch):
     row = timing.seconds_on("cpu:0", 1)
-    assert row["grid"] == "97 x 112 x 73" and 0 < row["occupancy_ms"] < row["mesh_ms"] and row["prior ms"] > 0
+    assert row["grid"] == "97 x 112 x 73" and min(row["occupancy_ms"], row["mesh_ms"], row["prior ms"]) > 0
     failing(monkeypatch, RuntimeError("CUDA error: unknown error"))
     with pytest.raises(RuntimeError, match="failed"):
         timing.seconds_on("cpu:0", 1)

@@ -88,7 +88,7 @@ def cube_view(slices: tuple[Slice, ...], extent_mm: float, device: str = "cpu") 
     center = np.average(inside, axis=0, weights=weights)
     edge = max(extent_mm, _ROOM * float(np.ptp(inside, 0).max()), _REACH * float(np.abs(inside - center).max()))
     grid = VoxelGrid.box(center, edge, edge / CUBE)
-    return CubeView(grid, interpolation_field(slices), device)
+    return CubeView(grid, interpolation_field(slices, device), device)
 
 
 def context_points(view: CubeView, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from SparseAnatomyLib.grid import VoxelGrid
 
+from ._distance_torch import signed_distances
 from ._interpolate_numba import evaluate_on_grid
 from .sampling import Slice
 
@@ -77,11 +78,12 @@ class InterpolationField:
         return (field.reshape(grid.shape_kji), nearest.reshape(grid.shape_kji)) if where is None else (field, nearest)
 
 
-def interpolation_field(slices: tuple[Slice, ...]) -> InterpolationField:
+def interpolation_field(slices: tuple[Slice, ...], device: str = "cpu") -> InterpolationField:
     """Prepare slices for interpolation.
 
     Args:
         slices: At least one with the structure in it; empty ones are known to be background.
+        device: Where their distances are computed.
 
     Raises:
         ValueError: No slice shows the structure.
@@ -89,7 +91,7 @@ def interpolation_field(slices: tuple[Slice, ...]) -> InterpolationField:
     if not any(one.mask.any() for one in slices):
         raise ValueError("slices: expected at least one that shows the structure.")
     ordered, stacks = _stacked(slices)
-    maps = [_signed_distance(one) for one in ordered]
+    maps = [_signed_distance(one) for one in ordered] if device == "cpu" else signed_distances(ordered, device)
     radii = np.array([max(float(m.max()), 0.0) for m in maps], np.float32)
     gaps = np.array([_gap_mm([s for s, g in zip(ordered, stacks, strict=True) if g == stack], radii) for stack in range(stacks[-1] + 1)])
     radii = _radii_of_empty_slices(ordered, stacks, gaps, radii)

@@ -106,7 +106,7 @@ def predict_left_out(prior: Prior, view: CubeView) -> HeldOut | None:
     kept = tuple(one for n, one in enumerate(field.slices) if n not in left_out)
     if not any(field.slices[n].mask.any() for n in left_out) or not any(one.mask.any() for one in kept):
         return None
-    rest = CubeView(view.grid, interpolation_field(kept), view.device)
+    rest = CubeView(view.grid, interpolation_field(kept, view.device), view.device)
     correction = predict(prior, rest).correction
     seen, by_prior, by_interpolation = [], [], []
     for n in left_out:
