@@ -147,6 +147,8 @@ class Standardize:
             done = standardize_case(self.case, self.out, self.method, report, self.weights, self.device)
         for warning in done.warnings:
             print(f"Warning: {warning}", file=sys.stderr)
+        if done.device:
+            print(done.device)
         words = {"network": "by the network", "classical": "without a network", "original": "left as they are"}
         counts = ", ".join(f"{done.used[used]} {words[used]}" for used in words if done.used.get(used))
         print(f"X-rays: {counts}. Look at the pictures in {self.out / 'standardization'} and at {self.out / FILE} before you go on:")

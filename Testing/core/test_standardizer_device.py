@@ -149,6 +149,12 @@ def test_a_card_that_is_not_there_is_told(monkeypatch, case):
     assert "Runs on the CPU" in standardized_case.standardized_case(case, "on").standardization.to_json()["device"]
 
 
+def test_the_command_says_where_the_network_ran(capsys, chosen, tmp_path):
+    folder = write_xray_case(tmp_path / "knee", [xray(0)[0], xray(1)[0]], **EXPOSED)
+    assert cli.main(["standardize", str(folder), "--out", str(tmp_path / "out"), "--device", "cuda:3"]) == 0
+    assert chosen == ["cuda:3"] and "Runs on a card.\n" in capsys.readouterr().out
+
+
 def test_a_reconstruction_hands_its_device_on(monkeypatch, tmp_path):
     seen = []
 

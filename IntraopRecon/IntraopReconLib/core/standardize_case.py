@@ -48,11 +48,13 @@ class StandardizedFolder:
         paths: `case`, `standardization_json`, `poses`, `original`.
         used: Number of views by what was used for them: `network`, `classical`, `original`.
         warnings: Sentences for the user.
+        device: Where the network ran, and why, in one sentence; None without a network.
     """
 
     paths: dict[str, Path]
     used: dict[str, int]
     warnings: list[str]
+    device: str | None = None
 
 
 def standardize_case(
@@ -100,7 +102,8 @@ def standardize_case(
         _copy_original(case, folder / ORIGINAL_FOLDER)
     report(1.0, "Done")
     paths = {"case": out, "standardization_json": out / FILE, "poses": out / POSES_FILE, "original": out / ORIGINAL_FOLDER}
-    return StandardizedFolder(paths, dict(Counter(one.used for one in done.standardization.views)), done.warnings)
+    used = dict(Counter(one.used for one in done.standardization.views))
+    return StandardizedFolder(paths, used, done.warnings, done.standardization.device)
 
 
 def _write_case(folder: Path, done: Case, posed: Sequence[PosedImage], report: Report) -> None:

@@ -42,6 +42,11 @@ class Standardization:
     seconds: float
     warnings: list[str]
 
+    @property
+    def device(self) -> str | None:
+        """Where the network ran, and why, in one sentence; None without a network."""
+        return None if self.chosen is None or self.chosen.device is None else self.chosen.device.sentence
+
     def to_json(self) -> dict[str, Any]:
         """Return what reports say about it, JSON-ready but for numpy."""
         return {
@@ -49,7 +54,7 @@ class Standardization:
             "reason": self.decision.reason,
             "method": None if self.chosen is None else self.chosen.standardizer.name,
             "weights_sha256": None if self.chosen is None else self.chosen.weights_sha256,
-            "device": None if self.chosen is None or self.chosen.device is None else self.chosen.device.sentence,
+            "device": self.device,
             "seconds": self.seconds,
             "warnings": list(self.warnings),
             "views": [view_data(view) for view in self.views],
