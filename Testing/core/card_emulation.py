@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 CARD = "meta"
 _TO_DEVICE = (torch.ops.aten._to_copy.default,)
+_READ = torch.ops.aten._local_scalar_dense.default
 
 
 class CardTensor(torch.Tensor):
@@ -47,11 +48,16 @@ class CardTensor(torch.Tensor):
 
 
 class _Card(TorchDispatchMode):
-    """Sees every operation, so that what is made on the card, or sent there, is a CardTensor; counts the copies between the two."""
+    """Sees every operation, so that what is made on the card, or sent there, is a CardTensor; counts the copies between the two.
+
+    Attributes:
+        uploads, downloads: Tensors that were copied.
+        numbers: Single numbers that were read from the card, which waits for it.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.uploads, self.downloads = 0, 0
+        self.uploads, self.downloads, self.numbers = 0, 0, 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -59,6 +65,7 @@ class _Card(TorchDispatchMode):
             to_card, is_there = torch.device(kwargs["device"]).type == CARD, isinstance(args[0], CardTensor)
             self.uploads += to_card and not is_there
             self.downloads += is_there and not to_card
+        self.numbers += function is _READ and isinstance(args[0], CardTensor)
         return _computed(function, args, kwargs)
 
 
@@ -94,4 +101,29 @@ def emulated_card() -> Iterator[_Card]:
 
     # Subclasses of tensors cannot be sliced in inference mode.
     with mock.patch.object(torch, "autocast", cast), mock.patch.object(torch, "inference_mode", torch.no_grad), _Card() as card:
+        yield card
+
+
+@contextmanager
+def warp_on_emulated_card(monkeypatch) -> Iterator[_Card]:
+    """Let Warp's kernels compute on the emulated card too; what they are given must all be there."""
+    from IntraopReconLib.core.splatting import _projector_warp, _voxelizer_warp, _warp_tiles
+    from IntraopReconLib.core.voxels import _voxels_warp, _warp_launch
+
+    array, on_cpu = _warp_launch.array, torch.device("cpu")
+    launches = {"launch": _warp_launch.launch, "launch_blocks": _warp_launch.launch_blocks}
+
+    def held(tensor: torch.Tensor, dtype: type | None = None) -> Any:
+        tensor = tensor.detach().contiguous()
+        assert isinstance(tensor, CardTensor), f"a kernel is given a tensor of the CPU, shape {list(tensor.shape)}"
+        with torch.utils._python_dispatch._disable_current_modes():
+            return array(tensor.held, dtype)
+
+    for module in (_warp_launch, _warp_tiles, _projector_warp, _voxelizer_warp, _voxels_warp):
+        for name, launch in launches.items():
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, lambda *arguments, launch=launch: launch(*arguments[:-1], on_cpu))
+        if hasattr(module, "array"):
+            monkeypatch.setattr(module, "array", held)
+    with emulated_card() as card:
         yield card

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import nullcontext
 
 import numpy as np
 import phantom_scene
 import pytest
 import torch
+from card_emulation import CARD as EMULATED
+from card_emulation import warp_on_emulated_card
 from splat_scenes import NEEDS_CARD, NEEDS_WARP
 
 from IntraopReconLib.core import reconstruct as reconstructing
@@ -305,7 +308,7 @@ def _assert_alike(result, expected) -> None:
 
 
 @NEEDS_WARP
-@pytest.mark.parametrize("device", ["cpu:0", pytest.param("cuda:0", marks=[NEEDS_CARD, pytest.mark.gpu])])
+@pytest.mark.parametrize("device", ["cpu:0", EMULATED, pytest.param("cuda:0", marks=[NEEDS_CARD, pytest.mark.gpu])])
 @pytest.mark.parametrize("method", ["splat", "voxel", "ixgs"])
 def test_the_whole_run_on_a_card_is_that_of_the_cpu(monkeypatch, method, device):
     """Coarse voxels, Gaussians, polish and reprojection by Warp: the volume of the CPU up to rounding."""
@@ -314,7 +317,8 @@ def test_the_whole_run_on_a_card_is_that_of_the_cpu(monkeypatch, method, device)
     monkeypatch.setattr(reconstructing, "choose_device", lambda wanted, say: card)
     on_card = []
     monkeypatch.setattr(run_device, "CardVoxels", lambda device: on_card.append(device) or CardVoxels(device))
-    result = reconstructing.reconstruct(views, config)
+    with warp_on_emulated_card(monkeypatch) if device == EMULATED else nullcontext():
+        result = reconstructing.reconstruct(views, config)
     _assert_alike(result, expected)
     assert result.warnings == expected.warnings and result.device == card.sentence
     assert len(on_card) >= 4 and set(on_card) == {device}

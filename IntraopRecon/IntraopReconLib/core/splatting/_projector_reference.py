@@ -10,7 +10,8 @@ from torch import Tensor
 
 def symmetric(triangle: Tensor) -> Tensor:
     """Return the matrices [N, 3, 3] of upper triangles (xx, xy, xz, yy, yz, zz) [N, 6]."""
-    return triangle[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3)
+    xx, xy, xz, yy, yz, zz = triangle.unbind(-1)
+    return torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], -1).reshape(-1, 3, 3)
 
 
 def project(means: Tensor, covariances: Tensor, masses: Tensor, matrices: Tensor, sources: Tensor, size_px: tuple[int, int]) -> Tensor:

@@ -73,7 +73,8 @@ def lists_by_tile(boxes: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, T
         Where each tile's list begins, and where the last ends, [tile + 1] int32; and the lists of footprints, one after the other, int32.
     """
     ends = (boxes[:, 1::2] - boxes[:, ::2]).prod(1).cumsum(0)
-    tiles, owners = (torch.empty(int(ends[-1]) if len(ends) else 0, dtype=torch.int32, device=boxes.device) for _ in range(2))
+    length = int(ends[-1]) if len(ends) else 0  # the one number that the host waits for: memory is taken by it
+    tiles, owners = (torch.empty(length, dtype=torch.int32, device=boxes.device) for _ in range(2))
     launch(_list_tiles, len(boxes), [array(boxes), array(ends), shape[1], shape[2], array(tiles), array(owners)], boxes.device)
     tiles, order = torch.sort(tiles, stable=True)
     edges = torch.arange(math.prod(shape) + 1, dtype=torch.int32, device=boxes.device)

@@ -13,7 +13,7 @@ from ._numba_rows import PADDING
 from ._projector_reference import symmetric
 from .gaussians import Gaussians, kernel_for
 
-TRIANGLE = (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)
+TRIANGLE = (0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)
 
 
 def voxelize(gaussians: Gaussians, grid: VoxelGrid, kernel: str | None = None) -> Tensor:
@@ -40,7 +40,8 @@ def voxelize(gaussians: Gaussians, grid: VoxelGrid, kernel: str | None = None) -
     kernel = kernel or kernel_for(gaussians)
     if kernel == "reference":
         return _reference(means, precisions, densities, grid.shape_kji)
-    field = means, covariances[:, *TRIANGLE], precisions[:, *TRIANGLE], densities
+    triangles = (torch.stack([matrices[:, i, j] for i, j in TRIANGLE], -1) for matrices in (covariances, precisions))
+    field = means, *triangles, densities
     if kernel == "numba":
         return _NumbaVoxelization.apply(*field, grid.shape_kji)
     from . import _voxelizer_warp  # only here: importing Warp takes a second, and it need not be installed
