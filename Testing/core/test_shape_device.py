@@ -39,6 +39,7 @@ from SparseAnatomyLib import devices, work_device
 from SparseAnatomyLib.devices import DeviceChoice
 from SparseAnatomyLib.errors import Cancelled, InputError
 from SparseAnatomyLib.frames import affine
+from SparseAnatomyLib.grid import VoxelGrid
 
 ON_CARD, ON_CPU = "Runs on a card.", "Runs on the CPU."
 SHIFT_MM = np.array([33.0, -12.5, 210.0])
@@ -209,6 +210,15 @@ def test_the_evaluation_on_a_card_is_that_of_the_cpu(monkeypatch, name, size, bl
     assert differs.mean() < 1e-4  # where rounding decides whether a voxel is looked at finely
     assert ((found > 0) != (logits > 0)).mean() < 2e-5
     assert (~np.isclose(apart, distance, atol=2e-3)).mean() < 1e-3  # or which of two voxels of the cube is the nearest
+
+
+def test_far_from_the_shape_nothing_is_looked_at_finely():
+    view, grid = cube_view(CONTEXTS["parallel"].slices, 96.0), VoxelGrid.box(np.full(3, 90.0), 20.0, 2.0)
+    logits, distance = evaluate(view, None, grid)
+    found, apart = evaluate(CubeView(view.grid, view.interpolation, "cpu:0"), None, grid)
+    assert (logits < 0).all()
+    np.testing.assert_allclose(found, logits, atol=1e-3)
+    np.testing.assert_allclose(apart, distance, atol=1e-3)
 
 
 # Failures

@@ -55,7 +55,8 @@ def evaluate(
             here = (place >= start) & (place < start + len(flat))
             place, inside = place[here] - start, inside[here]
             near = torch.cat([near, place[(values[place] > 0) != inside]])
-        values[near], apart[near] = cube.fine(flat[near], grid)
+        if len(near):
+            values[near], apart[near] = cube.fine(flat[near], grid)
         logits[start : start + len(flat)], distances[start : start + len(flat)] = values, apart
     return logits.reshape(grid.shape_kji), distances.reshape(grid.shape_kji)
 
