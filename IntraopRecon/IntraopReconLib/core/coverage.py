@@ -15,6 +15,7 @@ from .config import Region
 from .voxels.resampling import resample
 
 _MOST_POINTS = 32  # along an edge: coverage is smooth
+_LEAST_DEPTH_MM = 1e-3
 
 
 def default_region(views: Sequence[XrayView]) -> Region:
@@ -55,7 +56,7 @@ def _clear_radius_mm(view: XrayView, center: np.ndarray) -> float:
     return float((normals @ (center - view.source_lps_mm)).min())
 
 
-def coverage(acquisition: Acquisition, grid: VoxelGrid) -> np.ndarray:
+def coverage(acquisition: Acquisition, grid: VoxelGrid, device: str = "cpu") -> np.ndarray:
     """Return how well the views constrain each voxel.
 
     It is the share of views that see the voxel in an unmasked pixel, times the spread of their directions: 2 λ₂ / (λ₁ + λ₂) for the two
@@ -65,28 +66,32 @@ def coverage(acquisition: Acquisition, grid: VoxelGrid) -> np.ndarray:
     Args:
         acquisition: The views, in the frame of the box.
         grid: In the frame of the box.
+        device: Where it is computed, as torch calls it.
 
     Returns:
         float32 [k, j, i], 0 to 1.
     """
+    import torch  # only here: `default_region` is wanted where there is none
+
     factor = max(1, int(np.ceil(max(grid.size_ijk) / _MOST_POINTS)))
     coarse = grid.coarsened(factor)
-    points = coarse.points_lps_mm().reshape(-1, 3)
-    seen, outer = np.zeros(len(points)), np.zeros((len(points), 6))
-    first, second = np.triu_indices(3)
+    points = torch.tensor(coarse.points_lps_mm().reshape(-1, 3), device=device)
+    seen, outer = (torch.zeros(shape, dtype=points.dtype, device=device) for shape in (len(points), (3, 3, len(points))))
     for index in acquisition.used:
-        view, weights = acquisition.geometries[index], acquisition.weights[index]
-        px = np.rint(view.project(points)).astype(int)
-        inside = (px >= 0).all(1) & (px[:, 0] < weights.shape[1]) & (px[:, 1] < weights.shape[0]) & (view.depth_mm(points) > 0)
-        inside[inside] = weights[px[inside, 1], px[inside, 0]] > 0
-        rays = points[inside] - view.source_lps_mm
-        rays /= np.linalg.norm(rays, axis=1, keepdims=True)
-        seen[inside] += 1
-        outer[inside] += rays[:, first] * rays[:, second]
-    matrices = np.empty((len(points), 3, 3))
-    matrices[:, first, second] = matrices[:, second, first] = outer
-    eigenvalues = np.linalg.eigvalsh(matrices)
+        view = acquisition.geometries[index]
+        unmasked = torch.tensor(acquisition.weights[index] > 0, device=device)
+        matrix, source = (torch.tensor(array, dtype=points.dtype, device=device) for array in (view.projection_matrix, view.source_lps_mm))
+        column, row, depth = (points @ matrix[:, :3].T + matrix[:, 3]).unbind(1)
+        pixels = [(across / depth.clamp(min=_LEAST_DEPTH_MM)).round() for across in (row, column)]
+        sizes = unmasked.shape
+        inside = torch.stack([(pixel >= 0) & (pixel < size) for pixel, size in zip(pixels, sizes, strict=True)]).all(0) & (depth > 0)
+        inside &= unmasked[tuple(pixel.clamp(0, size - 1).long() for pixel, size in zip(pixels, sizes, strict=True))]
+        rays = points - source
+        rays = (inside[:, None] * rays / rays.norm(dim=1, keepdim=True)).T
+        seen += inside
+        outer += rays[:, None] * rays[None]
+    eigenvalues = torch.linalg.eigvalsh(outer.permute(2, 0, 1))
     top = eigenvalues[:, 2] + eigenvalues[:, 1]
-    spread = np.divide(2 * eigenvalues[:, 1], top, out=np.zeros_like(top), where=top > 1e-9)
-    result = (seen / len(acquisition.used) * np.clip(spread, 0, 1)).reshape(coarse.shape_kji).astype(np.float32)
+    spread = torch.where(top > 1e-9, 2 * eigenvalues[:, 1] / top.clamp(min=1e-9), 0)
+    result = (seen / len(acquisition.used) * spread.clamp(0, 1)).reshape(coarse.shape_kji).float().cpu().numpy()
     return resample(result, coarse, grid)

@@ -21,7 +21,7 @@ from .acquisition import Acquisition, prepare
 from .checkpoint import Checkpoint
 from .config import EFFORTS, Effort, FitSettings, IxgsSettings, ReconstructionConfig, SartSettings
 from .config_check import check_config, check_voxel_count
-from .coverage import coverage, default_region
+from .coverage import default_region
 from .device import choose_device
 from .grading import graded
 from .outside import enlarged, region_alone
@@ -351,7 +351,7 @@ class _Run:
         if not self.candidates:
             self.candidates[method] = self.curve[-1].withheld_rmse
         with self.stage("coverage"):
-            covered = np.ascontiguousarray(coverage(self.acquisition, self.grid)[self.kept])
+            covered = np.ascontiguousarray(self.device.coverage(self.acquisition, self.grid)[self.kept])
         with self.stage("reprojection"):
             reprojections, fits = self.reproject(volume)
         grade, found = graded(self.acquisition, covered, self.curve[-1].withheld_rmse)

@@ -18,6 +18,7 @@ from SparseAnatomyLib.grid import VoxelGrid
 
 from .acquisition import Acquisition
 from .config import FitSettings, IxgsSettings, SartSettings
+from .coverage import coverage
 from .splatting.fit import FitState, OnCard, fit
 from .splatting.gaussians import Gaussians
 from .splatting.ixgs import fit_ixgs
@@ -145,6 +146,10 @@ class RunDevice:
             return [kernels.seen(kernels.project(there, view)[0]) for view in views]
 
         return self._tried(projected)
+
+    def coverage(self, acquisition: Acquisition, grid: VoxelGrid) -> np.ndarray:
+        """Return how well the views constrain each voxel, as `coverage.coverage`."""
+        return self._tried(lambda kernels: coverage(acquisition, grid, "cpu" if kernels is CPU else self.device))
 
     def voxelize(self, gaussians: Gaussians, grid: VoxelGrid) -> np.ndarray:
         """Return the field of Gaussians, which are on the CPU, on a grid, float32 [k, j, i]."""
