@@ -69,11 +69,13 @@ class WorkDevice:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether the memory did not do, in PyTorch's words, in CUDA's, or in those of its libraries."""
+    """Return whether a card's memory did not do, in PyTorch's words, CUDA's, those of its libraries, or Warp's."""
     import torch
 
     words = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in words or "alloc_failed" in words
+    if isinstance(error, torch.OutOfMemoryError) or "out of memory" in words or "alloc_failed" in words:
+        return True
+    return "failed to allocate" in words and "on device 'cpu'" not in words
 
 
 def _free_memory() -> None:

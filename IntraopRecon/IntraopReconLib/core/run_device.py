@@ -15,6 +15,7 @@ import torch
 
 from SparseAnatomyLib.devices import DeviceChoice
 from SparseAnatomyLib.grid import VoxelGrid
+from SparseAnatomyLib.work_device import is_out_of_memory
 
 from .acquisition import Acquisition
 from .config import FitSettings, IxgsSettings, SartSettings
@@ -211,7 +212,7 @@ class RunDevice:
     def _go_on_after(self, error: RuntimeError, place: str, views: int) -> None:
         """Halve the views that the card holds at a time, of so many in a step, or leave it; and say so."""
         held = min(views, self.views_at_once or views)
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             self._give_up(_what_happened(error), place)
             return
         self.failures = [told for told in self.failures if FULL not in told]  # the last word on its memory is enough
@@ -229,15 +230,7 @@ class RunDevice:
 
 
 def _what_happened(error: Exception) -> str:
-    return FULL if _is_out_of_memory(error) else f"failed ({type(error).__name__})"
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Return whether the card's memory did not do: in PyTorch's words, CUDA's, those of its libraries, or Warp's."""
-    words = str(error).lower()
-    if isinstance(error, torch.OutOfMemoryError) or "out of memory" in words or "alloc_failed" in words:
-        return True
-    return "failed to allocate" in words and "on device 'cpu'" not in words
+    return FULL if is_out_of_memory(error) else f"failed ({type(error).__name__})"
 
 
 def _copied(state: FitState | SartState) -> dict[str, np.ndarray]:
