@@ -336,21 +336,6 @@ def test_the_probe_compares_completions():
     assert np.abs(found - expected).max() < probe.LARGEST_DIFFERENCE * np.abs(expected).max() / 2
 
 
-def test_the_probe_takes_a_card_that_computes_as_the_cpu(monkeypatch):
-    card = {"device": "cuda:0", "name": "NVIDIA Test"}
-    monkeypatch.setattr(probe, "find_card", lambda wanted, least: card)
-    monkeypatch.setattr(probe, "_timed", lambda device: (np.ones(3), 0.1))
-    assert probe.examine("cuda") == {**card, "card_seconds": 0.1, "cpu_seconds": 0.1}
-    monkeypatch.setattr(probe, "find_card", lambda wanted, least: devices.problem("it is full", "Choose cpu."))
-    assert probe.examine("cuda") == devices.problem("it is full", "Choose cpu.")
-
-
-@NEEDS_CARD
-@pytest.mark.gpu
-def test_the_probe_finds_the_card():
-    assert probe.examine("cuda")["card_seconds"] > 0
-
-
 @NEEDS_CARD
 @pytest.mark.gpu
 @EVERY_WAY
