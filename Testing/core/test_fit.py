@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from IntraopReconLib.core.config import FitSettings
-from IntraopReconLib.core.splatting.fit import FitState, fit, projection_rmse
+from IntraopReconLib.core.splatting.fit import FitState, OnCard, fit, projection_rmse
 from IntraopReconLib.core.splatting.initialise import fit_density, from_volume
 from IntraopReconLib.core.splatting.projector import Cameras
 from IntraopReconLib.core.splatting.voxelizer import voxelize
@@ -76,7 +76,7 @@ def test_views_held_in_parts_give_the_gradient_of_all(ready, most, steps):
     start = _fit(ready, _start(ready), until=steps).arrays()
     whole, parts = (FitState.from_arrays({name: value.copy() for name, value in start.items()}, SETTINGS) for _ in range(2))
     fit(ready, ready.training, whole, SETTINGS, 0, steps + 1, lambda state: None)
-    fit(ready, ready.training, parts, SETTINGS, 0, steps + 1, lambda state: None, most)
+    fit(ready, ready.training, parts, SETTINGS, 0, steps + 1, lambda state: None, OnCard("numba", most))
     for name, value in whole.arrays().items():
         if name.endswith("exp_avg"):
             np.testing.assert_allclose(parts.arrays()[name], value, rtol=1e-4, atol=1e-5 * np.abs(value).max(), err_msg=name)
