@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -70,29 +70,22 @@ class RunDevice:
         """
         if self.device == "cpu":
             return fit(acquisition, indices, state, settings, seed, until, after_step)
-        kept, last = _copied(state), time.monotonic()
-
-        def keep(now: FitState) -> None:
-            nonlocal kept, last
-            if time.monotonic() - last >= KEEP_SECONDS:
-                kept, last = _copied(now), time.monotonic()
-            after_step(now)
-
+        keeper = _Keeper(state, after_step)
         while self.device != "cpu":
             try:
                 if self.views_at_once:
                     torch.cuda.empty_cache()  # else what PyTorch keeps for itself is missing to Warp
-                state.become(FitState.from_arrays(kept, settings, self.device))
-                fit(acquisition, indices, state, settings, seed, until, keep, OnCard(self._kernel, self.views_at_once))
-                kept = _copied(state)
+                state.become(FitState.from_arrays(keeper.kept, settings, self.device))
+                fit(acquisition, indices, state, settings, seed, until, keeper, OnCard(self._kernel, self.views_at_once))
+                keeper.keep(state)
                 break
             except RuntimeError as error:  # of PyTorch and of Warp alike
                 self._go_on_after(error, f"step {state.step}", min(settings.views_per_step, len(indices)))
             # not before: an error holds its frames, and they what the failed step had on the card
-            state.become(FitState.from_arrays(kept, settings))
+            state.become(FitState.from_arrays(keeper.kept, settings))
         else:
             return fit(acquisition, indices, state, settings, seed, until, after_step)
-        state.become(FitState.from_arrays(kept, settings))
+        state.become(FitState.from_arrays(keeper.kept, settings))
 
     def run_sart(
         self,
@@ -111,22 +104,15 @@ class RunDevice:
         """
         if self.device == "cpu":
             return run_sart(acquisition, indices, grid, state, settings, seed, after_cycle, until)
-        kept, last = _copied(state), time.monotonic()
-
-        def keep(now: SartState) -> None:
-            nonlocal kept, last
-            if time.monotonic() - last >= KEEP_SECONDS:
-                kept, last = _copied(now), time.monotonic()
-            after_cycle(now)
-
+        keeper = _Keeper(state, after_cycle)
         try:
             state.put(CardVoxels(self.device))
-            run_sart(acquisition, indices, grid, state, settings, seed, keep, until)
+            run_sart(acquisition, indices, grid, state, settings, seed, keeper, until)
             state.put(CPU)
             return state.volume
         except RuntimeError as error:
             self._give_up(_what_happened(error), f"cycle {state.cycle}")
-        state.become(SartState.from_arrays(kept))
+        state.become(SartState.from_arrays(keeper.kept))
         return run_sart(acquisition, indices, grid, state, settings, seed, after_cycle, until)
 
     def smooth(self, volume: np.ndarray, grid: VoxelGrid) -> np.ndarray:
@@ -233,6 +219,19 @@ def _what_happened(error: Exception) -> str:
     return FULL if is_out_of_memory(error) else f"failed ({type(error).__name__})"
 
 
-def _copied(state: FitState | SartState) -> dict[str, np.ndarray]:
-    """Return all of a state as arrays of their own on the CPU."""
-    return {name: array.copy() for name, array in state.arrays().items()}
+class _Keeper:
+    """Called after each step or cycle: keeps what a card has come to, on the CPU, at most every KEEP_SECONDS, and passes the call on."""
+
+    def __init__(self, state: FitState | SartState, after: Callable[[Any], None]) -> None:
+        self._after = after
+        self.keep(state)
+
+    def __call__(self, now: FitState | SartState) -> None:
+        if time.monotonic() - self._last >= KEEP_SECONDS:
+            self.keep(now)
+        self._after(now)
+
+    def keep(self, state: FitState | SartState) -> None:
+        """Keep all of a state as arrays of their own."""
+        self.kept = {name: array.copy() for name, array in state.arrays().items()}
+        self._last = time.monotonic()
