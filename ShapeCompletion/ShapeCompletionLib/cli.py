@@ -113,6 +113,8 @@ class Train:
     """A prior that ships, or the path of one, to start from: its training must not have seen the patients. From nothing if absent."""
     device: Device = _COMPLETION.device
     """Where the networks are trained; a training that was interrupted may go on elsewhere."""
+    keep_checkpoints: bool = False
+    """Keep the checkpoints, so that the same command with more --steps goes on from here."""
 
     def run(self) -> None:
         """Run it."""
@@ -139,7 +141,7 @@ class Train:
             report(0.0, "Reading the segmentations")
             shapes = load_shapes(self.segmentations, self.label, self.patients)
             device = WorkDevice(choose_device(self.device, lambda message: report(0.0, message)))
-            path = train_prior(shapes, self.out, info, config, EvaluationConfig(), report, start, device)
+            path = train_prior(shapes, self.out, info, config, EvaluationConfig(), report, start, device, self.keep_checkpoints)
         print(device.sentence)
         print(f"The prior is {path}. Use it with: shape-completion complete SEGMENTATION --prior {path} --out RESULT")
 

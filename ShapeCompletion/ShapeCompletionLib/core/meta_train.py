@@ -21,7 +21,7 @@ from SparseAnatomyLib.work_device import WorkDevice, repeatable
 from .config import InrSettings, TrainingConfig
 from .outer_loop import meta_parameters, outer_step, parameter_groups
 from .predict import inner_step, network_inputs
-from .prior import Prior
+from .prior import Prior, cube_features
 from .refine import WIDTHS, RefineNetwork, refined_logits
 from .shapes import TrainingShape
 from .tasks import random_case
@@ -48,6 +48,7 @@ class Training:
         average: Its exponential moving average, which is what ships.
         step: Steps taken, of both phases.
         cpu_s: Processor time used, that before a kill included.
+        earlier: Steps of the residual network that shorter trainings, from which this one went on, had been asked for.
     """
 
     def __init__(self, shapes: list[TrainingShape], config: TrainingConfig, start: Prior | None = None, device: str = "cpu") -> None:
@@ -68,6 +69,8 @@ class Training:
         self.network, self.average = self.network.to(device), self.average.to(device)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=config.refine_rate, weight_decay=1e-3, betas=(0.9, 0.98))
         self.step, self.cpu_s = 0, 0.0
+        self.earlier: list[int] = []
+        self._cube_features: Tensor | None = None  # once the implicit network stands
 
     @property
     def steps(self) -> int:
@@ -97,7 +100,9 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         case = random_case(self.shapes, self.config, self.rng, self.device)
-        field, distance, prior = network_inputs(case.view, inner_step(self.inr, case.view))
+        if self._cube_features is None:
+            self._cube_features = cube_features(self.inr)
+        field, distance, prior = network_inputs(case.view, inner_step(self.inr, case.view, cube_features=self._cube_features))
         truth = torch.from_numpy(case.truth()).to(self.device)[None, None]
         self.optimizer.zero_grad()
         with half_precision(self.device):
@@ -120,6 +125,7 @@ class Training:
             "start_sha256": self.start_sha256,
             "step": self.step,
             "cpu_s": self.cpu_s,
+            "earlier": self.earlier,
             "rng": self.rng.bit_generator.state,
             "inr": {name: value.detach() for name, value in self.inr.items()},
             "inr_optimizer": self.inr_optimizer.state_dict(),
@@ -129,11 +135,16 @@ class Training:
         }
 
     def restore(self, state: dict[str, Any]) -> bool:
-        """Go on from a state; return False, and change nothing, if it is of another training."""
+        """Go on from a state, its own or that of a shorter training; return False, and change nothing, if it is of another one."""
         mine = self.state()
-        if any(state.get(key) != mine[key] for key in ("config", "shapes", "start_sha256")):
+        if any(state.get(key) != mine[key] for key in ("shapes", "start_sha256")):
             return False
-        self.step, self.cpu_s = state["step"], state["cpu_s"]
+        theirs, wanted = state["config"]["refine_steps"], self.config.refine_steps
+        if theirs > wanted or state["config"] | {"refine_steps": wanted} != mine["config"]:
+            return False
+        self.step, self.cpu_s, self._cube_features = state["step"], state["cpu_s"], None
+        earlier = state.get("earlier", [])  # which earlier versions did not write
+        self.earlier = [*earlier, theirs] if theirs < wanted else list(earlier)
         self.rng.bit_generator.state = state["rng"]
         with torch.no_grad():
             for name, value in state["inr"].items():

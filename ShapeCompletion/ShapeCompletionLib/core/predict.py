@@ -96,7 +96,7 @@ def inner_step(
         view: The slices.
         steps: The first solves the last layer exactly, further ones descend on all weights.
         prior_from_context: Similarity that moves normalized points into the prior's place, [4, 4].
-        cube_features: As `Prior.cube_features`, where they are known and nothing is moved; they take longer than all the rest.
+        cube_features: As `prior.cube_features` gives them, where they are known and nothing is moved; they take longer than all the rest.
     """
     points, targets = _context(view)
     wanted = torch.from_numpy(prior_points()).to(view.device)

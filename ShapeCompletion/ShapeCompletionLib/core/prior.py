@@ -48,9 +48,8 @@ class Prior:
 
     @cached_property
     def cube_features(self) -> Tensor:
-        """Features of the implicit network over the cube where nothing is moved, [32³, width]: the same for all slices."""
-        with torch.no_grad():
-            return features(self.inr, torch.from_numpy(prior_points()).to(self.inr["weight_0"].device))
+        """As `cube_features` gives them."""
+        return cube_features(self.inr)
 
     def on(self, device: str) -> Prior:
         """Return it with its networks on a device; a card gets them once."""
@@ -64,6 +63,12 @@ class Prior:
     @cached_property
     def _on_cards(self) -> dict[str, Prior]:
         return {}
+
+
+def cube_features(inr: dict[str, Tensor]) -> Tensor:
+    """Return the features of the implicit network over the cube where nothing is moved, [32³, width]: the same for all slices."""
+    with torch.no_grad():
+        return features(inr, torch.from_numpy(prior_points()).to(inr["weight_0"].device))
 
 
 def save_prior(prior: Prior, path: Path) -> Path:

@@ -44,8 +44,9 @@ def train_prior(
     report: Report,
     start: Prior | None = None,
     device: WorkDevice | None = None,
+    keep_checkpoints: bool = False,
 ) -> Path:
-    """Train a prior; a run that was killed goes on from the checkpoints in `OUT.training/`.
+    """Train a prior; a run that was killed goes on from the checkpoints in `OUT.training/`, and so does one with more steps than they have.
 
     The patients are split into folds; for each, a prior is trained on the others and measured on it. These measurements give the card's
     figures, the temperature and the usual evidence. The prior that is kept is then trained on all.
@@ -59,6 +60,7 @@ def train_prior(
         report: Told the fraction done.
         start: A prior whose residual network every training starts from; it must not know the patients.
         device: Where it is trained; measured and calibrated it is on the CPU, and there by default trained too.
+        keep_checkpoints: For a training with more steps to go on from.
 
     Raises:
         InputError: Too few patients for the folds.
@@ -79,9 +81,10 @@ def train_prior(
     prior = _prior(training, out, info, temperature, usual)
     card = replace(prior.card, figures=summary(measured, prior))
     path = save_prior(replace(prior, card=card), out)
-    for leftover in sorted(work.glob("*.pt*")):
-        leftover.unlink()
-    work.rmdir()
+    if not keep_checkpoints:
+        for leftover in sorted(work.glob("*.pt*")):
+            leftover.unlink()
+        work.rmdir()
     return path
 
 
@@ -128,7 +131,7 @@ def _prior(training: Training, out: Path, info: PriorInfo, temperature: Temperat
         sha256="",
         seconds=round(training.cpu_s, 1),
         steps=training.steps,
-        command=info.command,
+        command=info.command + "".join(f", going on from --steps {steps}" for steps in training.earlier[-1:]),
     )
     inr = {name: value.detach().cpu() for name, value in training.inr.items()}
     return Prior(card, inr, training.average.eval().cpu(), temperature, usual_evidence)
