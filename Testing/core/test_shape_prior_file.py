@@ -29,7 +29,7 @@ MOST_BYTES = 3 * 2**20
 @pytest.fixture(scope="module")
 def content(tmp_path_factory) -> tuple[bytes, bytes]:
     """Return what a prior's two files hold."""
-    path = save_prior(toy_prior(temperature=Temperature(1.25, 0.5), usual_evidence=0.75), tmp_path_factory.mktemp("prior") / "toy.pt")
+    path = save_prior(toy_prior(temperature=Temperature(1.25, 0.5, 2.5), usual_evidence=0.75), tmp_path_factory.mktemp("prior") / "toy.pt")
     return path.read_bytes(), path.with_suffix(".json").read_bytes()
 
 
@@ -66,7 +66,7 @@ def refused(path, words: str) -> None:
 
 
 def test_a_prior_comes_back_as_it_was(tmp_path):
-    prior = toy_prior(temperature=Temperature(1.25, 0.5), usual_evidence=0.75)
+    prior = toy_prior(temperature=Temperature(1.25, 0.5, 2.5), usual_evidence=0.75)
     with torch.no_grad():
         for value in prior.refine.parameters():
             value.copy_(value.half())
@@ -163,8 +163,20 @@ def test_an_implicit_network_of_other_numbers_is_refused(tmp_path, content, name
 def test_weights_and_calibration_that_are_no_numbers_are_refused(tmp_path, content, value):
     data = data_of(content)
     refine = {name: weights.float() * value for name, weights in data["refine"].items()}
-    for changes in ({"refine": refine}, {"temperature": [value, 1.0]}, {"temperature": ["a", 1.0]}, {"usual_evidence": float("nan")}):
+    for changes in (
+        {"refine": refine},
+        {"temperature": [value, 1.0]},
+        {"temperature": ["a", 1.0]},
+        {"temperature": [1.0, 1.0, float("nan")]},
+        {"temperature": [1.0, 1.0, -1.0]},
+        {"temperature": [1.0, 1.0, 2.0, 3.0]},
+        {"usual_evidence": float("nan")},
+    ):
         refused(put_data(tmp_path, content, data | changes), "damaged")
+
+
+def test_a_temperature_of_an_earlier_version_rises_everywhere(tmp_path, content):
+    assert load_prior(put_data(tmp_path, content, data_of(content) | {"temperature": [0.8, 0.25]})).temperature == Temperature(0.8, 0.25)
 
 
 def test_a_prior_that_believes_all_slices_comes_back(tmp_path, content):

@@ -96,7 +96,8 @@ def _completed(context: Context, prior: Prior | None, config: CompletionConfig, 
         mesh = mesh_from_field(*_around_shape(logits, grid), 0.0, keep_triangles=1.0)
         confidence = confidence_at(mesh.points_lps_mm, logits, distance, grid, temperature)
     with clock("next slice"):
-        plane = next_slice(_in_cube(view, used, temperature), view.grid, context.slices, _reach_mm(view))
+        distance_mm = view.field_and_distance[1] * view.voxel_mm
+        plane = next_slice(_in_cube(view, used, temperature), distance_mm, view.grid, context.slices, _reach_mm(view))
     agreement = _agreement(view, used, logits, grid)
     report(1.0, "Done")
     return Completion(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ def save_prior(prior: Prior, path: Path) -> Path:
         "version": VERSION,
         "inr": {name: value.detach().float() for name, value in prior.inr.items()},
         "refine": {name: value.detach().half() for name, value in prior.refine.state_dict().items()},
-        "temperature": [prior.temperature.base, prior.temperature.per_voxel],
+        "temperature": list(astuple(prior.temperature)),
         "usual_evidence": prior.usual_evidence,
     }
     return save_model(content, prior.card, path)
@@ -127,11 +127,13 @@ def _from_data(data: Any, card: PriorCard, path: Path) -> Prior:
         refine.load_state_dict({name: value.float() for name, value in data["refine"].items()})
         inr = {name: value.float() for name, value in data["inr"].items()}
         _check_inr(inr)
-        base, per_voxel, usual = (float(number) for number in (*data["temperature"], data["usual_evidence"]))
-        _check_numbers([*inr.values(), *refine.state_dict().values(), torch.tensor([base, per_voxel])])
+        usual, temperature = float(data["usual_evidence"]), Temperature(*(float(number) for number in data["temperature"]))
+        _check_numbers([*inr.values(), *refine.state_dict().values(), torch.tensor([temperature.base, temperature.per_voxel])])
+        if not temperature.highest > 0:  # infinity, or not there: it rises everywhere
+            raise ValueError("temperature: expected a highest value above zero.")
         if math.isnan(usual):  # infinity says that all slices are believed, or none
             raise ValueError("usual_evidence: expected a number.")
-        prior = Prior(card, inr, refine.eval(), Temperature(base, per_voxel), usual)
+        prior = Prior(card, inr, refine.eval(), temperature, usual)
     except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"The prior {path} is damaged.", _REMEDY) from error
     return prior

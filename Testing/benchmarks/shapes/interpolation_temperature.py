@@ -6,6 +6,7 @@ Prints `calibration.INTERPOLATION` as it should be, fitted to half of the struct
 from __future__ import annotations
 
 import sys
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def main(prepared: Path) -> None:
             (fitted if number % 2 else held_out).extend(samples(shapes[place]))
     temperature = fit_temperature(*(np.concatenate(part) for part in zip(*fitted, strict=True)))
     logits, distance, inside = (np.concatenate(part) for part in zip(*held_out, strict=True))
-    print(f"INTERPOLATION = Temperature({temperature.base:.2f}, {temperature.per_voxel:.2f})")
+    print(f"INTERPOLATION = Temperature({', '.join(f'{number:.2f}' for number in astuple(temperature))})")
     for name, one in (("fitted", temperature), ("as in the code", INTERPOLATION), ("none", Temperature(1.0, 0.0))):
         print(f"calibration error, {name}: {expected_calibration_error(one.probability(logits, distance), inside):.3f}")
 
