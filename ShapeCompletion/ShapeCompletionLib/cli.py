@@ -127,7 +127,7 @@ class Train:
         from ShapeCompletionLib.core.device import choose_device
         from ShapeCompletionLib.core.prior import load_prior
         from ShapeCompletionLib.core.shapes import load_shapes
-        from ShapeCompletionLib.core.train_prior import PriorInfo, train_prior
+        from ShapeCompletionLib.core.train_prior import PriorInfo, remove_checkpoints, train_prior
 
         # The card goes wherever the prior goes, so the command on it names no folder.
         command = f"shape-completion train --label {self.label} --extent {self.extent:g} --inr-steps {self.inr_steps} --steps {self.steps}"
@@ -141,7 +141,9 @@ class Train:
             report(0.0, "Reading the segmentations")
             shapes = load_shapes(self.segmentations, self.label, self.patients)
             device = WorkDevice(choose_device(self.device, lambda message: report(0.0, message)))
-            path = train_prior(shapes, self.out, info, config, EvaluationConfig(), report, start, device, self.keep_checkpoints)
+            path = train_prior(shapes, self.out, info, config, EvaluationConfig(), report, start, device)
+            if not self.keep_checkpoints:
+                remove_checkpoints(self.out)
         print(device.sentence)
         print(f"The prior is {path}. Use it with: shape-completion complete SEGMENTATION --prior {path} --out RESULT")
 

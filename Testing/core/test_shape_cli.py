@@ -254,8 +254,8 @@ def test_names_too_long_for_any_disk_are_bad_input(capsys, tmp_path):
 def test_train_hands_every_flag_on(capsys, monkeypatch, tmp_path):
     seen = []
 
-    def train(shapes, out, info, config, evaluation, report, start, device, keep_checkpoints):
-        seen.append((shapes, out, info, config, start, keep_checkpoints))
+    def train(shapes, out, info, config, evaluation, report, start, device):
+        seen.append((shapes, out, info, config, start))
         assert device.device == "cpu"
         report(0.5, "half way")
         return out
@@ -280,14 +280,28 @@ def test_train_hands_every_flag_on(capsys, monkeypatch, tmp_path):
         "--folds",
         4,
     ]
-    flags += ["--patients", "p[0-9]+", "--trained-on", "Ours.", "--start", "abdomen", "--device", "cpu", "--keep-checkpoints"]
+    flags += ["--patients", "p[0-9]+", "--trained-on", "Ours.", "--start", "abdomen", "--device", "cpu"]
     code, out, _ = run(capsys, "train", "--segmentations", tmp_path, "--label", 2, "--out", tmp_path / "hip.pt", *flags)
     assert code == 0 and str(tmp_path / "hip.pt") in out and "Runs on the CPU" in out
-    [(shapes, path, info, config, start, kept)] = seen
-    assert (shapes, path, start, kept) == ((tmp_path, 2, "p[0-9]+"), tmp_path / "hip.pt", "prior abdomen", True)
+    [(shapes, path, info, config, start)] = seen
+    assert (shapes, path, start) == ((tmp_path, 2, "p[0-9]+"), tmp_path / "hip.pt", "prior abdomen")
     assert (info.title, info.licence, info.trained_on) == ("Left hip", "CC0", "Ours.") and str(tmp_path) not in info.command
     assert (config.extent_mm, config.seed, config.mirror, config.folds) == (90, 3, False, 4)
     assert (config.inr_steps, config.refine_steps) == (10, 50)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_train_keeps_what_a_longer_training_goes_on_from(capsys, monkeypatch, tmp_path, kept):
+    def train(shapes, out, *_):
+        (out.parent / "hip.training").mkdir()
+        (out.parent / "hip.training" / "all.pt").write_bytes(b"checkpoint")
+        return out
+
+    monkeypatch.setattr("ShapeCompletionLib.core.train_prior.train_prior", train)
+    monkeypatch.setattr("ShapeCompletionLib.core.shapes.load_shapes", lambda *arguments: arguments)
+    flags = ["--segmentations", tmp_path, "--out", tmp_path / "hip.pt", "--device", "cpu", *["--keep-checkpoints"] * kept]
+    assert run(capsys, "train", *flags)[0] == 0
+    assert (tmp_path / "hip.training").is_dir() == kept
 
 
 def test_evaluate_hands_every_flag_on_and_writes_the_figures(capsys, monkeypatch, tmp_path):

@@ -12,7 +12,8 @@ from ShapeCompletionLib.core.calibration import INTERPOLATION, Temperature
 from ShapeCompletionLib.core.cube import cube_view
 from ShapeCompletionLib.core.refine import CUBE, FIELD_LIMIT, LOGITS_PER_VOXEL
 from ShapeCompletionLib.core.sampling import Slice
-from ShapeCompletionLib.core.surface import beyond_images, confidence_at, contradictions, evaluate, reaches_border, whole_grid
+from ShapeCompletionLib.core.slice_voxels import beyond_images, contradictions
+from ShapeCompletionLib.core.surface import confidence_at, evaluate, reaches_border, whole_grid
 from SparseAnatomyLib.frames import transform_points
 from SparseAnatomyLib.grid import VoxelGrid
 

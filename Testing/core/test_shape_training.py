@@ -21,7 +21,7 @@ from ShapeCompletionLib.core.meta_train import Training, completion_loss, train
 from ShapeCompletionLib.core.prior import load_prior
 from ShapeCompletionLib.core.shapes import load_shapes
 from ShapeCompletionLib.core.tasks import random_case
-from ShapeCompletionLib.core.train_prior import PriorInfo, calibrated, patient_folds, train_prior
+from ShapeCompletionLib.core.train_prior import PriorInfo, calibrated, patient_folds, remove_checkpoints, train_prior
 from SparseAnatomyLib.errors import Cancelled, InputError
 from SparseAnatomyLib.frames import affine, transform_points
 from SparseAnatomyLib.grid import VoxelGrid
@@ -323,39 +323,6 @@ def test_a_checkpoint_of_another_training_is_left_alone(tmp_path, uninterrupted,
     assert not Training(SHAPES[:2], TINY).restore(state)
 
 
-def test_a_longer_training_goes_on_from_a_shorter_one(tmp_path, uninterrupted):
-    """It keeps the steps that were taken; a shorter one than was asked for before starts anew."""
-    save_checkpoint(tmp_path / "all.pt", uninterrupted.state())
-    steps = []
-    longer = replace(TINY, refine_steps=TINY.refine_steps + 2)
-    trained = train(SHAPES[:2], longer, tmp_path / "all.pt", lambda fraction, message: steps.append(message.split(",")[0]))
-    assert steps == ["Step 6 of 7", "Step 7 of 7"]
-    assert all(torch.equal(trained.inr[name], uninterrupted.inr[name]) for name in trained.inr)
-    assert not torch.equal(trained.network.exit.bias, uninterrupted.network.exit.bias)
-    assert trained.earlier == [TINY.refine_steps] and uninterrupted.earlier == []
-    state = load_checkpoint(tmp_path / "all.pt")
-    again = Training(SHAPES[:2], longer)
-    assert again.restore(state) and again.earlier == [TINY.refine_steps] and again.step == 7
-    assert not Training(SHAPES[:2], TINY).restore(state)
-    assert not Training(SHAPES[:2], replace(longer, refine_steps=9, inr_steps=4)).restore(state)
-    del state["earlier"]  # as in a checkpoint of an earlier version
-    assert again.restore(state) and again.earlier == []
-
-
-def test_the_features_that_are_kept_are_those_of_the_network_that_stands(uninterrupted):
-    """Also after going on from another's state."""
-    training = Training(SHAPES[:2], replace(TINY, seed=1))
-    while training.step < training.steps:
-        training.take_step()
-    other = Training(SHAPES[:2], replace(TINY, seed=1))
-    state = training.state() | {"step": TINY.inr_steps}
-    first = other._cube_features = torch.zeros(32**3, InrSettings().width)
-    assert other.restore(state)
-    other.take_step()
-    torch.testing.assert_close(other._cube_features, toy_prior(inr=training.inr).cube_features)
-    assert not torch.equal(first, other._cube_features)
-
-
 def test_a_training_may_start_from_another_network():
     start = toy_prior()
     with torch.no_grad():
@@ -405,6 +372,8 @@ def test_a_prior_from_the_first_step_to_the_card(tmp_path):
     assert train_prior(SHAPES, out, INFO, TINY, QUICK, lambda fraction, message: again.append((fraction, message))) == out
     assert [fraction for fraction, _ in again] == sorted(fraction for fraction, _ in again) and again[-1][0] == 1
     assert not any("Fold 1" in message and "Step" in message for _, message in again)
+    assert sorted(path.name for path in out.parent.iterdir()) == ["toy.json", "toy.pt", "toy.training"]
+    remove_checkpoints(out)
     assert sorted(path.name for path in out.parent.iterdir()) == ["toy.json", "toy.pt"]
     prior = load_prior(out)
     assert (prior.card.title, prior.card.name, prior.card.extent_mm, prior.card.steps) == (INFO.title, "toy", 72.0, 5)
@@ -413,17 +382,6 @@ def test_a_prior_from_the_first_step_to_the_card(tmp_path):
         assert 0.5 < figures["dice interpolate"] <= 1 and 0 <= figures["dice inr"] <= 1 and figures["shapes"] == 4
         assert 0 <= figures["calibration error"] < 0.2
     assert np.isfinite(prior.usual_evidence) and json.loads(out.with_suffix(".json").read_text())["sha256"] == prior.card.sha256
-
-
-@pytest.mark.slow
-def test_a_prior_that_was_trained_longer_says_so(tmp_path):
-    out = tmp_path / "toy.pt"
-    train_prior(SHAPES, out, INFO, TINY, QUICK, quiet, keep_checkpoints=True)
-    assert len(list((tmp_path / "toy.training").glob("*.pt"))) == 3 and load_prior(out).card.command == INFO.command
-    train_prior(SHAPES, out, INFO, replace(TINY, refine_steps=3), QUICK, quiet)
-    card = load_prior(out).card
-    assert card.command == f"{INFO.command}, going on from --steps {TINY.refine_steps}" and card.steps == 6
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["toy.json", "toy.pt"]
 
 
 def test_the_usual_evidence_is_what_nineteen_in_twenty_exceed():

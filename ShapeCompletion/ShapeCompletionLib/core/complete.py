@@ -28,7 +28,8 @@ from .predict import Prediction, predict
 from .prior import Prior
 from .refine import LOGITS_PER_VOXEL
 from .sampling import MAX_VOXELS, Context
-from .surface import SMALLEST_ISLAND, beyond_images, confidence_at, evaluate, impose_outlines, reaches_border, whole_grid
+from .slice_voxels import beyond_images, impose_outlines
+from .surface import SMALLEST_ISLAND, confidence_at, evaluate, reaches_border, whole_grid
 from .trust import AGREEMENT, Verdict, judge
 
 Report = Callable[[float, str], None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,9 +45,10 @@ def train_prior(
     report: Report,
     start: Prior | None = None,
     device: WorkDevice | None = None,
-    keep_checkpoints: bool = False,
 ) -> Path:
     """Train a prior; a run that was killed goes on from the checkpoints in `OUT.training/`, and so does one with more steps than they have.
+
+    They stay there until `remove_checkpoints`.
 
     The patients are split into folds; for each, a prior is trained on the others and measured on it. These measurements give the card's
     figures, the temperature and the usual evidence. The prior that is kept is then trained on all.
@@ -60,14 +62,13 @@ def train_prior(
         report: Told the fraction done.
         start: A prior whose residual network every training starts from; it must not know the patients.
         device: Where it is trained; measured and calibrated it is on the CPU, and there by default trained too.
-        keep_checkpoints: For a training with more steps to go on from.
 
     Raises:
         InputError: Too few patients for the folds.
     """
     folds = patient_folds(shapes, config.folds, config.seed)
     parts = len(folds) + 1
-    work = out.with_suffix(".training")
+    work = _checkpoints(out)
     measured: list[Measured] = []
     for number, held_out in enumerate(folds):
         part = _part(report, number, parts)
@@ -81,11 +82,20 @@ def train_prior(
     prior = _prior(training, out, info, temperature, usual)
     card = replace(prior.card, figures=summary(measured, prior))
     path = save_prior(replace(prior, card=card), out)
-    if not keep_checkpoints:
-        for leftover in sorted(work.glob("*.pt*")):
-            leftover.unlink()
-        work.rmdir()
     return path
+
+
+def remove_checkpoints(out: Path) -> None:
+    """Remove what the training of a prior can go on from; `out` as in `train_prior`."""
+    folder = _checkpoints(out)
+    for leftover in sorted(folder.glob("*.pt*")):
+        leftover.unlink()
+    with suppress(OSError):  # somebody keeps a file there
+        folder.rmdir()
+
+
+def _checkpoints(out: Path) -> Path:
+    return out.with_suffix(".training")
 
 
 def _spread(shapes: list[TrainingShape], most: int) -> list[TrainingShape]:
