@@ -70,15 +70,23 @@ def test_an_outline_at_the_edge_is_said_once():
     assert check_context(context) == (EDGE_WARNING, "Coarser voxels.")
 
 
-def test_two_structures_in_one_label():
-    """Two squares 40 mm apart, slices 8 mm apart."""
-    two = []
+def beside(gap: int) -> list[Slice]:
+    """Return two squares of 15 and 20 mm beside each other on slices every 8 mm."""
+    slices = []
     for height in (0, 8, 16):
-        mask = np.zeros((30, 100), bool)
-        mask[10:20, 5:20] = mask[10:20, 60:80] = True
-        two.append(Slice(mask, [0, 0, height], [1, 0, 0], [0, 1, 0]))
-    assert any("2 groups far apart" in warning for warning in check(*two))
-    assert any("2 groups far apart" in warning for warning in check(*(square(height) for height in (0, 8, 16, 60, 68))))
+        mask = np.zeros((30, 120), bool)
+        mask[10:20, 5:20] = mask[10:20, 20 + gap : 40 + gap] = True
+        slices.append(Slice(mask, [0, 0, height], [1, 0, 0], [0, 1, 0]))
+    return slices
+
+
+def test_two_structures_in_one_label():
+    """Farther apart than either is large; as the body and the arch of a vertebra they may lie."""
+    refused("different structures: 41 mm lie between them", check, *beside(40))
+    refused("different structures", check, *(square(height) for height in (0, 8, 16, 60, 68)))
+    refused("different structures", check, *beside(18), *(square(height, size=60) for height in (80, 88)))
+    assert any("2 groups far apart" in warning for warning in check(*beside(18)))
+    assert any("2 groups far apart" in warning for warning in check(*(square(height) for height in (0, 4, 8, 26, 30))))
 
 
 @pytest.mark.parametrize("heights", [(0, 8, 16, 32, 40, 48), (0, 16, 24), (0, 1, 10, 11, 20, 21), (0, 3, 11, 14, 26, 30)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from ShapeCompletionLib.core.sampling import EDGE_WARNING, MIN_MARGIN_MM, Context, Slice
 from SparseAnatomyLib.errors import InputError
@@ -14,6 +15,7 @@ APART = 2.0  # gaps between slices; pieces farther from each other may be two st
 USUAL_GAP = 0.75  # quantile of the gaps; slices may come in pairs
 GAP_OF_CROSSING_SLICES = 0.35  # of the size of what is outlined
 MOST_CELLS = 200  # along an edge, when pieces are told apart
+MOST_POINTS = 2_000  # of a group, about, when distances are measured
 SMALL_PIECE = 0.01  # of what is outlined; less is a slip of the brush
 
 
@@ -24,7 +26,7 @@ def check_context(context: Context) -> tuple[str, ...]:
         Sentences, those that came with the context included.
 
     Raises:
-        InputError: No slice, one slice, nothing outlined, a full slice, or slices too far apart.
+        InputError: No slice, one slice, nothing outlined, a full slice, slices too far apart, or two structures.
     """
     shown = _shown(context)
     warnings = list(context.warnings)
@@ -33,12 +35,9 @@ def check_context(context: Context) -> tuple[str, ...]:
     gaps = _gaps_mm(shown)
     if len(gaps):
         warnings += _check_gaps(gaps, max(_section_size_mm(plane) for plane in shown))
-    pieces = _pieces_apart(shown, float(np.quantile(gaps, USUAL_GAP, method="lower")) if len(gaps) else None)
-    if pieces > 1:
-        warnings.append(
-            f"The outlines form {pieces} groups far apart from each other: complete different structures one at a time, or outline a "
-            "slice between the groups if they are one."
-        )
+    groups = _groups_apart(shown, float(np.quantile(gaps, USUAL_GAP, method="lower")) if len(gaps) else None)
+    if len(groups) > 1:
+        warnings.append(_check_groups(groups))
     return tuple(dict.fromkeys(warnings))
 
 
@@ -101,23 +100,44 @@ def _check_gaps(gaps_mm: np.ndarray, size_mm: float) -> list[str]:
     return []
 
 
-def _pieces_apart(shown: list[Slice], gap_mm: float | None) -> int:
-    """Count groups of outlined pixels with more than about `APART` gaps between them.
+def _check_groups(groups: list[np.ndarray]) -> str:
+    """Refuse outlines that are of two structures beyond doubt; return what to say of others that lie apart, [n, 3] LPS mm each."""
+    sizes = [float(np.ptp(points, axis=0).max()) for points in groups]
+    trees = [cKDTree(points[:: max(1, len(points) // MOST_POINTS)]) for points in groups]
+    for number, tree in enumerate(trees):
+        others = [other for other in range(len(trees)) if other != number]
+        apart, nearest = min((float(tree.query(trees[other].data)[0].min()), other) for other in others)
+        if apart > max(sizes[number], sizes[nearest]):
+            raise InputError(
+                f"The outlines are of different structures: {apart:.0f} mm lie between them, more than either is large.",
+                "Complete one structure at a time, each in a segment or label of its own, or outline a slice between them if they are one.",
+            )
+    return (
+        f"The outlines form {len(groups)} groups far apart from each other: complete different structures one at a time, or outline a "
+        "slice between the groups if they are one."
+    )
+
+
+def _groups_apart(shown: list[Slice], gap_mm: float | None) -> list[np.ndarray]:
+    """Return groups of outlined pixels with more than about `APART` gaps between them, LPS mm [n, 3] each.
 
     Pixels are counted in cells as wide as a gap: cells that touch hold what belongs together. Without parallel slices (`gap_mm` None) a
     share of the size takes the place of the gap. Across slices that are all parallel, a gap of twice the usual size, where one is missing,
     keeps nothing apart.
     """
     points = np.concatenate([plane.points_lps_mm()[plane.mask] for plane in shown])
-    normal = shown[0].normal_lps
+    normal, squeezed = shown[0].normal_lps, points
     if all(_are_parallel(plane, shown[0]) for plane in shown):
-        points -= points @ normal[:, None] * normal / 2
-    extent = np.ptp(points, axis=0)
+        squeezed = points - points @ normal[:, None] * normal / 2
+    extent = np.ptp(squeezed, axis=0)
     gap = float(np.median(extent)) * GAP_OF_CROSSING_SLICES if gap_mm is None else gap_mm
     cell = max(gap * APART / 2, MIN_MARGIN_MM, float(extent.max()) / MOST_CELLS)
-    index = np.floor((points - points.min(0)) / cell).astype(int)
-    counts = np.zeros(index.max(0) + 1, np.int64)
-    np.add.at(counts, tuple(index.T), 1)
-    pieces, number = ndimage.label(counts > 0, np.ones((3, 3, 3)))
-    sizes = ndimage.sum_labels(counts, pieces, np.arange(1, number + 1))
-    return int((sizes >= SMALL_PIECE * len(points)).sum())
+    index = np.floor((squeezed - squeezed.min(0)) / cell).astype(int)
+    taken = np.zeros(index.max(0) + 1, bool)
+    taken[tuple(index.T)] = True
+    pieces, number = ndimage.label(taken, np.ones((3, 3, 3)))
+    if number == 1:
+        return [points]
+    piece = pieces[tuple(index.T)]
+    groups = (points[piece == one] for one in range(1, number + 1))
+    return [group for group in groups if len(group) >= SMALL_PIECE * len(points)]
