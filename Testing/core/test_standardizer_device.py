@@ -138,7 +138,10 @@ def test_a_card_that_fails_is_told_with_the_case(monkeypatch, case, chosen):
 def test_without_a_network_no_device_is_chosen(monkeypatch, case):
     monkeypatch.setattr(standardized_case, "choose", lambda config: Chosen(ClassicalStandardizer(config.classical)))
     monkeypatch.setattr(standardized_case, "choose_standardizer_device", lambda *_: pytest.fail("nothing runs there"))
-    assert standardized_case.standardized_case(case, "on").standardization.to_json()["device"] is None
+    for device in ("auto", "cuda:1"):
+        done = standardized_case.standardized_case(case, "on", StandardizationConfig(device=device)).standardization
+        assert done.to_json()["device"] is None
+        assert any("runs on the CPU, also where a graphics card is asked for" in warning for warning in done.warnings) == (device != "auto")
 
 
 def test_a_card_that_is_not_there_is_told(monkeypatch, case):

@@ -91,7 +91,8 @@ def standardized_case(case: Case, asked: Standardize, config: StandardizationCon
 def _placed(chosen: Chosen, config: StandardizationConfig, report: Report) -> Chosen:
     """Return what standardizes, its network on the device that is to be used; nothing is tried where there is no network."""
     if chosen.weights_sha256 is None:
-        return chosen
+        told = "The classical standardizer runs on the CPU, also where a graphics card is asked for." if "cuda" in config.device else ""
+        return replace(chosen, warning=" ".join(filter(None, (chosen.warning, told))))
     device = WorkDevice(choose_standardizer_device(config.device, lambda message: report(0.0, message)))
     return replace(chosen, standardizer=chosen.standardizer.on(device), device=device)
 
