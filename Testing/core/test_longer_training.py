@@ -6,30 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from shape_toys import family, toy_prior
+from shape_toys import toy_prior
+from small_training import INFO, QUICK, SHAPES, TINY, quiet
 
-from ShapeCompletionLib.core.config import EvaluationConfig, InrSettings, TrainingConfig
+from ShapeCompletionLib.core.config import InrSettings
 from ShapeCompletionLib.core.meta_train import Training, train
 from ShapeCompletionLib.core.prior import load_prior
-from ShapeCompletionLib.core.train_prior import PriorInfo, remove_checkpoints, train_prior
+from ShapeCompletionLib.core.train_prior import remove_checkpoints, train_prior
 from SparseAnatomyLib.model_files import load_checkpoint, save_checkpoint
-
-TINY = TrainingConfig(extent_mm=72.0, folds=2, inr_steps=3, inr_tasks=2, context_points=96, target_points=96, refine_steps=2)
-QUICK = EvaluationConfig(spacings_mm=(12.0,), offset_step_mm=12.0, three_planes=False, voxel_mm=2.0, pixel_mm=2.0)
-INFO = PriorInfo("Toy (made up)", "Toys.", "CC0-1.0", "shape-completion train")
-SHAPES = family(4)
-
-
-def quiet(fraction: float, message: str) -> None:
-    assert 0 <= fraction <= 1 and message
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

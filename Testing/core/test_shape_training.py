@@ -11,31 +11,23 @@ import pytest
 import SimpleITK
 import torch
 from scipy import ndimage
-from shape_toys import EXTENT_MM, TURNED, Toy, family, toy_prior
+from shape_toys import EXTENT_MM, TURNED, Toy, toy_prior
+from small_training import INFO, QUICK, SHAPES, TINY, quiet
 
 from ShapeCompletionLib.core import meta_train
 from ShapeCompletionLib.core.augment import WarpedShape, unwarped, warped
-from ShapeCompletionLib.core.config import EvaluationConfig, InrSettings, TrainingConfig
+from ShapeCompletionLib.core.config import InrSettings
 from ShapeCompletionLib.core.evaluate import Measured
 from ShapeCompletionLib.core.meta_train import Training, completion_loss, train
 from ShapeCompletionLib.core.prior import load_prior
 from ShapeCompletionLib.core.shapes import load_shapes
 from ShapeCompletionLib.core.tasks import random_case
-from ShapeCompletionLib.core.train_prior import PriorInfo, calibrated, patient_folds, remove_checkpoints, train_prior
+from ShapeCompletionLib.core.train_prior import calibrated, patient_folds, remove_checkpoints, train_prior
 from SparseAnatomyLib.errors import Cancelled, InputError
 from SparseAnatomyLib.frames import affine, transform_points
 from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.model_files import load_checkpoint, save_checkpoint
 from SparseAnatomyLib.volumes import sitk_image
-
-TINY = TrainingConfig(extent_mm=72.0, folds=2, inr_steps=3, inr_tasks=2, context_points=96, target_points=96, refine_steps=2)
-QUICK = EvaluationConfig(spacings_mm=(12.0,), offset_step_mm=12.0, three_planes=False, voxel_mm=2.0, pixel_mm=2.0)
-INFO = PriorInfo("Toy (made up)", "Toys.", "CC0-1.0", "shape-completion train")
-SHAPES = family(4)
-
-
-def quiet(fraction: float, message: str) -> None:
-    assert 0 <= fraction <= 1 and message
 
 
 @pytest.fixture(autouse=True)
