@@ -316,6 +316,9 @@ def test_pictures_show_outlines_confidence_and_the_next_slice(headless, source, 
     assert warm["Outlined slices"] < 0.002  # nothing but outlines, in blue
     assert ((pictures["Outlined slices"][..., 2] - pictures["Outlined slices"][..., 0]) > 60).mean() > 0.02
     assert warm["Completed shape"] > 0.12
+    is_warm = pictures["Completed shape"][..., 0] - pictures["Completed shape"][..., 2] > 15
+    columns = np.flatnonzero(is_warm[:, :345].sum(0) > 3)
+    assert (columns.min() + columns.max()) / 2 == pytest.approx(0.43 * 400, abs=8)  # in the middle of what the legend leaves free
     purple = pictures["Completed shape"][:, 330:]
     assert ((purple[..., 2] - purple[..., 1] > 30) & (purple[..., 0] - purple[..., 1] > 30)).sum() > 20  # the legend's unsure end
     assert np.abs(pictures["Next slice"] - pictures["Completed shape"]).mean() > 5

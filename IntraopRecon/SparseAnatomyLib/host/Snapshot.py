@@ -107,9 +107,9 @@ class View3D:
         factory = slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance()
         self._group = _managers(headless, factory, _MANAGERS_3D, self._renderer, self._node)
 
-    def picture(self, pointsRas: np.ndarray) -> vtk.vtkImageData:
-        """Draw with the camera in front of the patient so that points [n, 3] fill the picture."""
-        _aim(self._renderer, pointsRas)
+    def picture(self, pointsRas: np.ndarray, freeRight: float = 0.0) -> vtk.vtkImageData:
+        """Draw with the camera in front of the patient so that points [n, 3] fill the picture, but for a share of it at the right."""
+        _aim(self._renderer, pointsRas, freeRight)
         return _grab(self._window)
 
     def close(self) -> None:
@@ -217,14 +217,14 @@ def _managers(headless: HeadlessScene, factory, names: tuple[str, ...], renderer
     return group
 
 
-def _aim(renderer: vtk.vtkRenderer, pointsRas: np.ndarray) -> None:
-    """Put the camera where all points are just within the picture."""
+def _aim(renderer: vtk.vtkRenderer, pointsRas: np.ndarray, freeRight: float = 0.0) -> None:
+    """Put the camera where all points are just within the picture less a share of its width at the right."""
     forward = -Nodes.rasFromLps(_FRONT_LPS / np.linalg.norm(_FRONT_LPS))
     right = np.cross(forward, [0.0, 0.0, 1.0])
     right /= np.linalg.norm(right)
     axes = np.stack([right, np.cross(right, forward), forward])
     width, height = renderer.GetRenderWindow().GetSize()
-    slopes = np.tan(np.deg2rad(_VIEW_ANGLE_DEG) / 2) / FRAME * np.array([width / height, 1.0])
+    slopes = np.tan(np.deg2rad(_VIEW_ANGLE_DEG) / 2) / FRAME * np.array([(1 - freeRight) * width / height, 1.0])
     across, depth = pointsRas @ axes[:2].T, pointsRas @ forward
     # the planes through the points along the frustum's sides meet in the camera: right and up from opposite sides, back by the narrower one
     high, low = (across - depth[:, None] * slopes).max(0), (across + depth[:, None] * slopes).min(0)
@@ -234,6 +234,7 @@ def _aim(renderer: vtk.vtkRenderer, pointsRas: np.ndarray) -> None:
     camera.SetPosition(*position)
     camera.SetFocalPoint(*(position + forward * (depth.mean() - position @ forward)))
     camera.SetViewUp(*axes[1])
+    camera.SetWindowCenter(freeRight, 0.0)  # in half widths, which is as much
     renderer.ResetCameraClippingRange()
 
 

@@ -25,6 +25,7 @@ DRAWN_COLOR = (0.10, 0.28, 0.55)
 _LINE_WIDTH_PX = 4
 _FILL_OPACITY = 0.35
 _LEGEND_SIZE = (0.065, 0.4)  # of the picture; its text grows with it
+_LEGEND_ROOM = 0.14  # of the picture's width
 
 
 def pictureCompletion(
@@ -62,15 +63,15 @@ def _pictures3d(headless: HeadlessScene, nodes: CompletionNodes, outlined: list,
     legend = _legend(headless.scene, nodes.model)
     for node in outlined:
         node.SetDisplayVisibility(True)
-    pictures = {"Outlined slices": view.picture(framed)}
+    pictures = {"Outlined slices": view.picture(framed, _LEGEND_ROOM)}
     for node in outlined:
         node.SetDisplayVisibility(False)
     nodes.model.GetDisplayNode().SetVisibility(True)
     legend.SetVisibility(True)
-    pictures["Completed shape"] = view.picture(framed)
+    pictures["Completed shape"] = view.picture(framed, _LEGEND_ROOM)
     if nodes.shape.nextSlice is not None:
         setNextSliceVisible(nodes, True)
-        pictures["Next slice"] = view.picture(np.vstack([framed, _planeCornersRas(nodes)]))
+        pictures["Next slice"] = view.picture(np.vstack([framed, _planeCornersRas(nodes)]), _LEGEND_ROOM)
     view.close()
     headless.scene.RemoveNode(legend)
     return pictures
