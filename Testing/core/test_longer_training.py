@@ -36,6 +36,7 @@ def test_a_longer_training_goes_on_from_a_shorter_one(tmp_path, short):
     assert again.restore(state) and again.earlier == [TINY.refine_steps] and again.step == 7
     assert not Training(SHAPES[:2], TINY).restore(state)
     assert not Training(SHAPES[:2], replace(longer, refine_steps=9, inr_steps=4)).restore(state)
+    assert not Training(SHAPES[:2], TINY).restore({name: value for name, value in state.items() if name != "config"})
     del state["earlier"]  # as in a checkpoint of an earlier version
     assert again.restore(state) and again.earlier == []
 
@@ -62,5 +63,7 @@ def test_a_prior_that_was_trained_longer_says_so(tmp_path):
     train_prior(SHAPES, out, INFO, replace(TINY, refine_steps=3), QUICK, quiet)
     card = load_prior(out).card
     assert card.command == f"{INFO.command}, going on from --steps {TINY.refine_steps}" and card.steps == 6
+    train_prior(SHAPES, out, INFO, replace(TINY, refine_steps=4), QUICK, quiet)
+    assert load_prior(out).card.command.endswith(f"going on from --steps 3, going on from --steps {TINY.refine_steps}")
     remove_checkpoints(out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["toy.json", "toy.pt"]

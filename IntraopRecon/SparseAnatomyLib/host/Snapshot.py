@@ -234,7 +234,7 @@ def _aim(renderer: vtk.vtkRenderer, pointsRas: np.ndarray, freeRight: float = 0.
     camera.SetPosition(*position)
     camera.SetFocalPoint(*(position + forward * (depth.mean() - position @ forward)))
     camera.SetViewUp(*axes[1])
-    camera.SetWindowCenter(freeRight, 0.0)  # in half widths, which is as much
+    camera.SetWindowCenter(freeRight, 0.0)  # to the left by half of what stays free; the unit is half a width
     renderer.ResetCameraClippingRange()
 
 

@@ -139,8 +139,9 @@ class Training:
         mine = self.state()
         if any(state.get(key) != mine[key] for key in ("shapes", "start_sha256")):
             return False
-        theirs, wanted = state["config"]["refine_steps"], self.config.refine_steps
-        if theirs > wanted or state["config"] | {"refine_steps": wanted} != mine["config"]:
+        config, wanted = state.get("config", {}), self.config.refine_steps
+        theirs = config.get("refine_steps", wanted + 1)
+        if theirs > wanted or config | {"refine_steps": wanted} != mine["config"]:
             return False
         self.step, self.cpu_s, self._cube_features = state["step"], state["cpu_s"], None
         earlier = state.get("earlier", [])  # which earlier versions did not write

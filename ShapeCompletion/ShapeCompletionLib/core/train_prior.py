@@ -141,7 +141,7 @@ def _prior(training: Training, out: Path, info: PriorInfo, temperature: Temperat
         sha256="",
         seconds=round(training.cpu_s, 1),
         steps=training.steps,
-        command=info.command + "".join(f", going on from --steps {steps}" for steps in training.earlier[-1:]),
+        command=info.command + "".join(f", going on from --steps {steps}" for steps in reversed(training.earlier)),
     )
     inr = {name: value.detach().cpu() for name, value in training.inr.items()}
     return Prior(card, inr, training.average.eval().cpu(), temperature, usual_evidence)
