@@ -94,7 +94,7 @@ def test_a_folder_without_xrays_and_a_cancel(case: Path, tmp_path: Path):
     with pytest.raises(InputError, match="holds no"):
         (tmp_path / "empty").mkdir()
         describe_case(tmp_path / "empty", tmp_path / "out")
-    with pytest.raises(InputError, match="There is no folder"):
+    with pytest.raises(InputError, match="The case folder .* does not exist"):
         describe_case(tmp_path / "nowhere", tmp_path / "out")
 
     def cancel(fraction: float, message: str, preview=None) -> None:

@@ -13,6 +13,7 @@ from xray_datasets import COLUMNS, ROWS, read_one, stored_pixels, write, xray_da
 
 from IntraopReconLib.core.xrays.dicom import read_radiographs
 from IntraopReconLib.core.xrays.radiograph import attenuation
+from SparseAnatomyLib.errors import InputError
 
 
 @pytest.mark.parametrize("frames", [1, 3])
@@ -114,6 +115,16 @@ def test_folder_is_read_in_order_and_what_is_no_image_is_passed_over(tmp_path: P
     (tmp_path / "notes.txt").write_text("not an image")
     assert [radiograph.name for radiograph in read_radiographs(tmp_path)] == ["a", "b/1.dcm", "c.dcm"]
     assert read_radiographs(tmp_path / "b" / "1.dcm", tmp_path)[0].name == "b/1.dcm"
+
+
+def test_a_link_to_an_image_that_is_gone_is_said(tmp_path: Path):
+    write(tmp_path / "a.dcm", xray_dataset(stored_pixels()))
+    try:
+        (tmp_path / "gone.dcm").symlink_to(tmp_path / "elsewhere.dcm")
+    except OSError:
+        pytest.skip("links cannot be made here")
+    with pytest.raises(InputError, match=r"gone\.dcm cannot be read: No such file"):
+        read_radiographs(tmp_path)
 
 
 def test_real_c_arm_images(shared_data: Path):

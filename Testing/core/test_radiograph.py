@@ -109,6 +109,20 @@ def test_an_image_that_is_black_but_for_a_few_pixels_is_refused():
         attenuation(_radiograph(intensity))
 
 
+def test_signed_numbers_without_their_rescale_are_said():
+    intensity = 50000 * np.exp(-_cylinder(40)) - 32768  # what the bits hold, not what it means
+    said = attenuation(_radiograph(intensity)).warnings
+    assert any("negative" in warning and "Rescale Intercept" in warning for warning in said)
+    with pytest.raises(InputError, match="Rescale Intercept"):
+        attenuation(_radiograph(intensity - 30000))
+
+
+def test_dark_current_below_zero_is_not_said():
+    intensity = 20000 * np.exp(-_cylinder(30))
+    intensity[:2, :50] = -3
+    assert attenuation(_radiograph(intensity)).warnings == ()
+
+
 @pytest.mark.parametrize("air", [70000.0, -1.0, 0.0, float("nan")])
 def test_impossible_air_intensity_is_refused(air: float):
     with pytest.raises(InputError, match=r"view_000\.dcm.*air_intensity"):

@@ -25,7 +25,7 @@ from .calibration.poses import PosedImage, read_poses, write_poses
 from .calibration.shots import Shot, poses_by_image, read_shot, view_keys
 from .calibration.solve import Solution, find_unknown_beads, solve
 from .calibration_config import CaseSettings
-from .case import POSES_FILE, XRAYS_FOLDER
+from .case import POSES_FILE, XRAYS_FOLDER, check_case_folder
 from .reconstruction import Report, silent
 from .xrays.dicom import read_radiographs
 from .xrays.radiograph import attenuation
@@ -146,8 +146,7 @@ def _finish(case: Path, data: dict[str, Any], solution: Solution, known: dict) -
 
 
 def _check_folder(case: Path) -> None:
-    if not case.is_dir():
-        raise InputError(f"The case folder {case.name or case} does not exist.", "Check the name of the folder.")
+    check_case_folder(case)
     if not (case / XRAYS_FOLDER).is_dir():
         raise InputError(f"{case.name or case} has no folder {XRAYS_FOLDER}.", f"Put the X-rays (DICOM) into its folder {XRAYS_FOLDER}.")
 

@@ -65,10 +65,7 @@ def load_case(folder: Path, skipped: Collection[str] = ()) -> Case:
         ResourceError: The images do not fit into memory.
     """
     folder = Path(folder)
-    if not os.path.isdir(folder):  # of a path too long for a file system, Path.is_dir raises an OSError
-        is_file = os.path.isfile(folder)
-        remedy = f"It is the folder that holds {XRAYS_FOLDER}/ and {POSES_FILE}." if is_file else "Check the name of the folder."
-        raise InputError(f"The case folder {folder.name or folder} {'is a file' if is_file else 'does not exist'}.", remedy)
+    check_case_folder(folder)
     if not any(folder.iterdir()):
         raise InputError(f"The case folder {folder.name or folder} is empty.", f"It needs {XRAYS_FOLDER}/ with X-rays and {POSES_FILE}.")
     poses = read_poses(folder / POSES_FILE)
@@ -102,6 +99,19 @@ def load_case(folder: Path, skipped: Collection[str] = ()) -> Case:
         count = "no usable view" if not views else "one usable view"
         raise InputError(f"The case {folder.name} has {count}, but at least two are needed.", "Add X-rays, or calibrate the case again.")
     return Case(folder, views, warnings, {name: sha256(folder / name) for name in sorted(used)})
+
+
+def check_case_folder(folder: Path) -> None:
+    """Check that a case folder is there.
+
+    Raises:
+        InputError: It is not, or is a file.
+    """
+    if os.path.isdir(folder):  # of a path too long for a file system, Path.is_dir raises an OSError
+        return
+    is_file = os.path.isfile(folder)
+    remedy = f"Give the folder that holds {XRAYS_FOLDER}/." if is_file else "Check the name of the folder."
+    raise InputError(f"The case folder {folder.name or folder} {'is a file' if is_file else 'does not exist'}.", remedy)
 
 
 def _without_beads(

@@ -20,7 +20,7 @@ from .calibrate_edits import hand_file
 from .calibration.calibration_file import FILE, FOLDER, read_record
 from .calibration.poses import PosedImage, read_poses
 from .calibration.shots import poses_by_image, view_keys
-from .case import POSES_FILE, XRAYS_FOLDER
+from .case import POSES_FILE, XRAYS_FOLDER, check_case_folder
 from .reconstruction import Report, silent
 from .xrays.dicom import read_radiographs
 from .xrays.radiograph import AttenuationImage, Radiograph, attenuation
@@ -100,8 +100,7 @@ def positioner_angles_deg(view: XrayView) -> tuple[float, float]:
 
 def _radiographs(case: Path, posed: set[str]) -> list[Radiograph]:
     """Return the images in `xrays/` and those that have a pose elsewhere in the folder."""
-    if not case.is_dir():
-        raise InputError(f"There is no folder {case}.", "Choose the folder that holds the X-rays.")
+    check_case_folder(case)
     xrays = case / XRAYS_FOLDER
     found = read_radiographs(xrays, case) if xrays.is_dir() else []
     others = sorted(posed - {radiograph.image for radiograph in found})

@@ -15,7 +15,7 @@ from .calibration.intrinsics import read_intrinsics
 from .calibration.pose_formats import case_images, export_poses, import_poses, unseen_beads
 from .calibration.poses import PosedImage, read_poses, write_poses
 from .calibration_config import PoseFileSettings, PoseFormat
-from .case import POSES_FILE, XRAYS_FOLDER
+from .case import POSES_FILE, XRAYS_FOLDER, check_case_folder
 from .xrays.dicom import read_radiographs
 
 FIDUCIALS_FILE = "fiducials.mrk.json"
@@ -42,6 +42,7 @@ def import_into_case(
         ResourceError: The images do not fit into memory, or the disk is full.
     """
     folder = Path(folder)
+    check_case_folder(folder)
     xrays = folder / XRAYS_FOLDER
     if not xrays.is_dir():
         raise InputError(f"The case folder {folder.name or folder} has no folder {XRAYS_FOLDER}.", "Put the X-rays (DICOM) there.")

@@ -91,10 +91,12 @@ def read_radiographs(path: Path, relative_to: Path | None = None) -> list[Radiog
 
 def _is_candidate(file: Path, folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    if hidden or not file.is_file() or file.name.upper() == "DICOMDIR":
+    if hidden or file.name.upper() == "DICOMDIR":
         return False
-    if file.suffix.lower() == ".dcm":
+    if file.suffix.lower() == ".dcm" and (file.is_file() or not file.exists()):  # of a link to nowhere, reading it says so
         return True
+    if not file.is_file():
+        return False
     try:
         with file.open("rb") as stream:
             return stream.read(132)[128:] == b"DICM"

@@ -28,6 +28,7 @@ HISTOGRAM_BINS = 400
 BRIGHTER_THAN_AIR = 1.1
 UNEXPOSED_LEVEL = 0.003  # of air: an attenuation of 5.8
 EXPOSED_LEVEL = 0.001  # of air: what lead leaves at most, nearly
+NEGATIVE_SHARE = 0.01  # of the pixels; fewer are a detector's dark current, subtracted
 UNEXPOSED_SHARE = 0.1  # of the median of what is exposed: behind a trunk, all is dark
 
 
@@ -131,6 +132,7 @@ def attenuation(radiograph: Radiograph, air_intensity: float | None = None) -> A
     else:
         air, warnings = _stated_air_intensity(radiograph, air_intensity, mask)
     mask &= _exposed(radiograph, air.value)
+    warnings += _negative(radiograph)
     line_integrals = np.zeros(radiograph.intensity.shape, dtype=np.float32)
     line_integrals[mask] = np.log(np.float32(air.value)) - np.log(radiograph.intensity[mask])
     return AttenuationImage(line_integrals, mask, air, warnings)
@@ -144,11 +146,23 @@ def _usable(radiograph: Radiograph) -> np.ndarray:
     mask = field & ~black & ~saturated
     count = np.count_nonzero(field)
     if np.count_nonzero(mask) < LEAST_USABLE_SHARE * count or not mask.any():
-        kind = "saturated" if np.count_nonzero(saturated) > np.count_nonzero(black) else "black"
+        dark = "black" if not _negative(radiograph) else "black or negative (signed numbers without their Rescale Intercept?)"
+        kind = "saturated" if np.count_nonzero(saturated) > np.count_nonzero(black) else dark
         raise InputError(f"{radiograph.name} is {kind} almost everywhere.", "Leave the image out, or acquire it again.")
     if np.ptp(intensity[mask]) == 0:
         raise InputError(f"{radiograph.name} has the same value in every pixel.", "Leave the image out, or acquire it again.")
     return mask
+
+
+def _negative(radiograph: Radiograph) -> tuple[str, ...]:
+    """Say so where many values are below zero, as in a file of signed numbers without the rescale that belongs to them."""
+    share = np.count_nonzero(radiograph.mask & (radiograph.intensity < 0)) / max(1, np.count_nonzero(radiograph.mask))
+    if share < NEGATIVE_SHARE:
+        return ()
+    return (
+        f"{radiograph.name}: {share:.0%} of its pixels are negative, which no X-ray intensity is, and count as black; export the image "
+        "with its (0028,1052) Rescale Intercept.",
+    )
 
 
 def _exposed(radiograph: Radiograph, air: float) -> np.ndarray:
