@@ -10,7 +10,8 @@ import pytest
 import SimpleITK
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_shape import GRID, blob, outlined, write_labels
+from scipy import ndimage
+from small_shape import GRID, PLANES, blob, outlined, write_labels
 
 from ShapeCompletionLib.core.config import CompletionConfig
 from ShapeCompletionLib.core.config_check import config_from_json, config_to_json
@@ -109,6 +110,17 @@ def test_whole_shapes_that_are_one_pass_without_a_word():
 
 
 # Volumes
+
+
+def test_outlines_that_are_not_filled_are_said_and_thick_walls_are_not():
+    def said(wall_px: int) -> bool:
+        labels = outlined()
+        for plane in PLANES:
+            labels[plane] &= ~ndimage.binary_erosion(labels[plane], iterations=wall_px)
+        return any("not filled" in warning for warning in check_context(context_from_labels(labels, GRID)))
+
+    assert said(1) and said(2)
+    assert not said(6)
 
 
 def test_nothing_outlined_everything_outlined_planes_that_are_not_there():

@@ -16,7 +16,14 @@ USUAL_GAP = 0.75  # quantile of the gaps; slices may come in pairs
 GAP_OF_CROSSING_SLICES = 0.35  # of the size of what is outlined
 MOST_CELLS = 200  # along an edge, when pieces are told apart
 MOST_POINTS = 2_000  # of a group, about, when distances are measured
+HOLLOW, LINE_PX = 2.0, 2  # a line around a structure encloses more than it covers, and is gone once this much is eroded from its sides
 SMALL_PIECE = 0.01  # of what is outlined; less is a slip of the brush
+
+
+_UNFILLED = (
+    "Most outlines are thin lines around something that is not filled, so a hollow shape comes out; if the structure is not hollow, fill "
+    "them first."
+)
 
 
 def check_context(context: Context) -> tuple[str, ...]:
@@ -32,6 +39,8 @@ def check_context(context: Context) -> tuple[str, ...]:
     warnings = list(context.warnings)
     if any(_touches_edge(plane.mask) for plane in shown):
         warnings.append(EDGE_WARNING)
+    if 2 * sum(_is_unfilled(plane.mask) for plane in shown) > len(shown):
+        warnings.append(_UNFILLED)
     gaps = _gaps_mm(shown)
     if len(gaps):
         warnings += _check_gaps(gaps, max(_section_size_mm(plane) for plane in shown))
@@ -62,6 +71,14 @@ def _shown(context: Context) -> list[Slice]:
 
 def _touches_edge(mask: np.ndarray) -> bool:
     return bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
+
+
+def _is_unfilled(mask: np.ndarray) -> bool:
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    box = np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], LINE_PX)
+    if ndimage.binary_fill_holes(box).sum() < HOLLOW * box.sum():
+        return False
+    return not ndimage.binary_erosion(box, np.ones((3, 3)), iterations=LINE_PX).any()
 
 
 def _section_size_mm(plane: Slice) -> float:
