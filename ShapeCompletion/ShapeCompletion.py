@@ -100,7 +100,7 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.logic = self.parameters = self.nodes = self.error = None
+        self.logic = self.parameters = self.nodes = self.error = self.chosen = None
 
     def setup(self) -> None:
         """Build the panel."""
@@ -151,7 +151,6 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneClosed(self, caller=None, event=None) -> None:
         """Begin anew: stop what runs for a scene that is gone."""
         self.logic.completion.cancel()
-        self.ui.warningsLabel.text = ""
         self.say(environmentSentence("completions"))
         self.onSceneChanged()
 
@@ -174,6 +173,9 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Follow edits of what is chosen now, with the settings of now."""
         completion, settings, node = self.logic.completion, self.parameters.settings, self.parameters.segmentationNode
         completion.stopLive()
+        if self.chosen != (chosen := (node, settings.segmentId)) and not completion.isRunning:
+            self.say(environmentSentence("completions"))  # what was said is of another segment
+        self.chosen = chosen
         if settings.live and node is not None and settings.segmentId and isReady():
             try:
                 completion.live(node, settings.segmentId, settings.prior, self.parameters.config())
@@ -189,6 +191,7 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.resultSection.show(self.parameters, self.nodes, self.settingsSection.cards.get(settings.prior))
         self.ui.completeButton.text = _("Cancel") if running else _("Complete")
         self.ui.progressBar.visible = running
+        self.ui.warningsLabel.text = "" if self.nodes is None else "\n".join(self.nodes.shape.warnings)
         self.ui.warningsLabel.visible = bool(self.ui.warningsLabel.text)
 
     def say(self, text: str, error: SparseAnatomyError | None = None) -> None:
@@ -227,7 +230,6 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             slicer.util.resetThreeDViews()
         self.nodes = nodes
         self.say(doneSentence(nodes.shape))
-        self.ui.warningsLabel.text = "\n".join(nodes.shape.warnings)
         self.updatePanel()
 
     def onFailed(self, error: SparseAnatomyError) -> None:

@@ -20,6 +20,7 @@ else:
     import fcntl
 
 _STAGING, _PARTIAL = ".result-", ".partial"
+_LEFT_BEHIND_S = 3600.0  # so old, what is being written was left by a kill, and is not another run's
 _MENDED_BY_ANOTHER_FOLDER = (errno.EROFS, errno.ENAMETOOLONG, errno.ENOTEMPTY)
 _LOCK = ".job.lock"
 _LOCK_SECONDS = 2.0  # a process that is being ended needs a moment
@@ -113,19 +114,47 @@ def write_together(out: Path, names: Sequence[str], write: Callable[[Path], None
     staging = None
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for left_by_a_kill in out.glob(f"{_STAGING}*{_PARTIAL}"):
-            shutil.rmtree(left_by_a_kill, ignore_errors=True)
+        for other in out.glob(f"{_STAGING}*{_PARTIAL}"):
+            if time.time() - other.stat().st_mtime > _LEFT_BEHIND_S:
+                shutil.rmtree(other, ignore_errors=True)
         staging = Path(tempfile.mkdtemp(prefix=_STAGING, suffix=_PARTIAL, dir=out))
         write(staging)
-        for name in names:
-            os.replace(staging / name, out / name)
-        for name in obsolete:
-            (out / name).unlink(missing_ok=True)
+        _replace(staging, out, names, obsolete)
     except OSError as error:
         raise _explained(error, out) from error
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def _replace(staging: Path, out: Path, names: Sequence[str], obsolete: Sequence[str]) -> None:
+    """Put staged files into their place; if one will not go, as where another program holds it open, those before it go back."""
+    before, changed = staging / "before", []
+    try:
+        for name in (*names, *obsolete):
+            if os.path.lexists(out / name):
+                _keep(out / name, before / name)
+            changed.append(name)
+            if name in names:
+                os.replace(staging / name, out / name)
+            else:
+                (out / name).unlink(missing_ok=True)
+    except OSError:
+        for name in changed:
+            if os.path.lexists(before / name):
+                with suppress(OSError):  # what could not be replaced is still there
+                    os.replace(before / name, out / name)
+            elif name in names:
+                (out / name).unlink(missing_ok=True)
+        raise
+
+
+def _keep(file: Path, copy: Path) -> None:
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file, copy)
+    except OSError:  # some file systems know no links
+        shutil.copyfile(file, copy)
 
 
 @contextmanager

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import errno
-import gzip
-import math
 import os
 import shutil
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +13,9 @@ import SimpleITK
 from .checks import check_array
 from .errors import InputError
 from .grid import VoxelGrid
+from .volume_files import EXPORT_SPACING, check_whole, unreadable
 
-_NIFTI_HEADER = 348  # bytes
 _SPACING_COMPLAINTS = ("spacing", "SpaceVector")  # of ITK and of its NRRD reader
-_GIVE_COMPLETE = "Give a complete volume file, such as .nrrd or .nii.gz."
-_EXPORT_SPACING = "Export the volume again with its true voxel spacing."
 
 
 def write_volume(path: Path, array: np.ndarray, grid: VoxelGrid, dtype: type = np.float32, compressed: bool = True) -> None:
@@ -72,50 +66,19 @@ def read_image(path: Path) -> SimpleITK.Image:
     Raises:
         InputError: No such file, or it is damaged.
     """
+    if os.path.isdir(path):
+        raise InputError(f"{path} is a folder, not a volume.", "Give the file in it.")
     if not os.path.isfile(path):  # of a path too long for a file system, Path.is_file raises an OSError
         raise InputError(f"{path} is not there.", "Check the path, or run the step that writes this file again.")
-    if path.name.endswith((".nii", ".nii.gz")):
-        _check_nifti(path)
+    check_whole(path)
     try:
         return SimpleITK.ReadImage(str(path))
     except RuntimeError as error:
         if "space origin" in str(error):
             raise InputError(f"{path} has an origin that is not three numbers.", "Export the volume again with its position.") from error
         if any(words in str(error) for words in _SPACING_COMPLAINTS):
-            raise InputError(f"{path} has a voxel spacing that is not a number above zero.", _EXPORT_SPACING) from error
-        raise InputError(f"{path} cannot be read as an image.", _GIVE_COMPLETE) from error
-
-
-def _check_nifti(path: Path) -> None:
-    """Refuse a NIfTI file that is truncated or has no spacing: ITK would fill it with zeros, or take 1 mm, without a word.
-
-    Source: NIfTI-1 header, https://nifti.nimh.nih.gov/nifti-1 (dim at byte 40, bitpix 72, pixdim 76, vox_offset 108).
-    """
-    damaged = InputError(f"{path} cannot be read as an image.", _GIVE_COMPLETE)
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            header = stream.read(_NIFTI_HEADER)
-            length = len(header)
-            while block := stream.read(1 << 22):
-                length += len(block)
-    except (OSError, EOFError, zlib.error) as error:
-        raise damaged from error
-    if len(header) < _NIFTI_HEADER:
-        raise damaged
-    order = next((order for order in "<>" if struct.unpack_from(f"{order}i", header)[0] == _NIFTI_HEADER), None)
-    if order is None:
-        return  # NIfTI-2 or no NIfTI: for ITK to judge
-    dimensions = struct.unpack_from(f"{order}8h", header, 40)
-    axes = min(max(dimensions[0], 0), 7)
-    bits = struct.unpack_from(f"{order}h", header, 72)[0]
-    start = struct.unpack_from(f"{order}f", header, 108)[0]
-    voxels = math.prod(max(size, 1) for size in dimensions[1 : axes + 1])
-    alone = header[344:347] == b"n+1"  # not a header beside an .img file
-    if alone and not (math.isfinite(start) and length >= start + voxels * bits / 8):
-        raise damaged
-    spacing = struct.unpack_from(f"{order}3f", header, 80)[: min(axes, 3)]
-    if not all(math.isfinite(value) and value != 0 for value in spacing):
-        raise InputError(f"{path} has a voxel spacing that is not a number above zero.", _EXPORT_SPACING)
+            raise InputError(f"{path} has a voxel spacing that is not a number above zero.", EXPORT_SPACING) from error
+        raise unreadable(path) from error
 
 
 def grid_of(image: SimpleITK.Image, path: Path) -> VoxelGrid:

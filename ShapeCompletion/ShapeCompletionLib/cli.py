@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -106,7 +105,7 @@ class Train:
     steps: int = _TRAINING.refine_steps
     """Optimization steps of the residual network, which come after."""
     mirror: bool = _TRAINING.mirror
-    """Whether left and right may be swapped."""
+    """Learn from mirror images, too; --no-mirror for what has a side."""
     seed: int = _TRAINING.seed
     """Same seed, same prior (on the same machine)."""
     start: str | None = None
@@ -132,6 +131,7 @@ class Train:
         # The card goes wherever the prior goes, so the command on it names no folder.
         command = f"shape-completion train --label {self.label} --extent {self.extent:g} --inr-steps {self.inr_steps} --steps {self.steps}"
         command += f" --folds {self.folds} --seed {self.seed}" + ("" if self.mirror else " --no-mirror")
+        command += f" --patients '{self.patients}'" if self.patients else ""
         command += f" --start {Path(self.start).name}" if self.start else ""
         info = PriorInfo(self.title or self.out.stem, self.trained_on, self.licence, command)
         from SparseAnatomyLib.work_device import WorkDevice
@@ -197,21 +197,15 @@ class Evaluate:
                 raise InputError(f"{self.out} is a folder, not a file.", "Choose a file for the figures, such as figures.json.")
         from ShapeCompletionLib.core.evaluate import evaluate_prior
         from SparseAnatomyLib.provenance import json_ready
+        from SparseAnatomyLib.textfiles import replace_text
 
         config = EvaluationConfig(spacings_mm=self.spacing, steps=steps)
         with progress_bar() as report:
             figures = evaluate_prior(self.segmentations, self.prior, config, self.label, report)
         if self.out is not None:
-            write_text(self.out, json.dumps(json_ready(figures), indent=1, allow_nan=False) + "\n")
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            replace_text(self.out, json.dumps(json_ready(figures), indent=1, allow_nan=False) + "\n")
         print_figures(figures)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file, to a temporary name first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def print_figures(figures: dict, group: str = "") -> None:

@@ -213,7 +213,7 @@ def test_files_that_hold_no_segmentation(tmp_path):
         SimpleITK.WriteImage(image, str(path))
     for path, words in [
         (tmp_path / "none.nrrd", "is not there"),
-        (tmp_path, "is not there"),
+        (tmp_path, "is a folder"),
         (flat, "2 dimensions"),
         (colored, "such as colors"),
         (four, "4 dimensions"),
@@ -303,6 +303,8 @@ def test_overlapping_segments_in_layers(tmp_path):
     refused(r"no label 3; it has 1 \(L1\), 2 \(L2\)", read_segmentation, path, 3)
     same = write_layers(tmp_path / "same.seg.nrrd", np.minimum(layers, 1), [(1, 0, "L1"), (1, 1, "L2")])
     refused("same label 1: L1, L2", read_segmentation, same)
+    layers[..., 0] = 0  # L1 has nothing yet, so L2 would be taken for it
+    refused("same label 1: L1, L2", read_segmentation, write_layers(same, np.minimum(layers, 1), [(1, 0, "L1"), (1, 1, "L2")]))
 
 
 # Settings

@@ -75,6 +75,15 @@ def test_the_slices_stand_in_the_result():
             np.testing.assert_array_equal(done.shape[tuple(ijk[within].T[::-1])], one.mask[within])
 
 
+def test_a_shape_smaller_than_the_voxels_is_no_empty_result():
+    k, j, i = np.ogrid[-12:12, -12:12, -12:12]
+    labels = (k / 6) ** 2 + (j / 4) ** 2 + (i / 4) ** 2 < 1
+    labels[(np.arange(24) - 12) % 5 > 0] = False
+    context = context_from_labels(labels, VoxelGrid((24, 24, 24), [1.0] * 3, [0.0] * 3), spacing_mm=10.0)
+    with pytest.raises(InputError, match="smaller than the voxels"):
+        complete(context)
+
+
 @pytest.mark.parametrize("spacing_mm", [None, 0.37])
 @pytest.mark.parametrize("axis", [0, 2])
 def test_slices_stand_in_the_result_of_a_volume_whose_planes_are_no_layers_of_it(axis, spacing_mm):

@@ -83,6 +83,19 @@ def test_three_orthogonal_planes():
     assert set(find_planes(draw(shape, expected))) == expected
 
 
+@pytest.mark.parametrize("wall_px", [1, 2])
+@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 1, 2)])
+def test_lines_around_a_structure_tell_the_planes_that_they_are_in(axes, wall_px):
+    shape = blob().repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    gap = 8 if len(axes) == 1 else 200  # one plane an axis
+    expected = {Plane(axis, index) for axis in axes for index in cut(shape, axis)[4 if gap == 8 else len(cut(shape, axis)) // 2 :: gap]}
+    labels = np.zeros(shape.shape, bool)
+    for plane in expected:
+        section = np.moveaxis(shape, plane.axis, 0)[plane.index]
+        np.moveaxis(labels, plane.axis, 0)[plane.index] |= section & ~ndimage.binary_erosion(section, iterations=wall_px)
+    assert set(find_planes(labels)) == expected
+
+
 @pytest.mark.parametrize("thickness", [2, 3])
 def test_a_thick_brush_paints_one_plane(thickness):
     labels = np.zeros(SHAPE, bool)

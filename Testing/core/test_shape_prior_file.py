@@ -260,8 +260,18 @@ def test_cards_are_listed_without_the_damaged_ones(tmp_path, monkeypatch, conten
     assert load_prior("toy").card.name == "toy"
 
 
+def test_a_prior_that_was_renamed_is_found_by_its_new_name(tmp_path, monkeypatch, content):
+    for module in ("prior", "prior_card"):
+        monkeypatch.setattr(f"ShapeCompletionLib.core.{module}.priors_folder", lambda: tmp_path)
+    put(tmp_path, *content)
+    for suffix in (".pt", ".json"):
+        (tmp_path / f"ours{suffix}").write_bytes((tmp_path / f"toy{suffix}").read_bytes())
+    assert [card.name for card in available_priors()] == ["ours", "toy"]
+    assert load_prior("ours").card.name == "ours"
+
+
 def test_a_card_comes_back_as_it_was(tmp_path):
-    card = PriorCard("näme", "Title", "What.", "CC-BY-4.0", 64.0, "ab", 12.5, 7, "train", {"axial 8 mm": {"dice inr": 0.9}})
+    card = PriorCard("card", "Title", "What.", "CC-BY-4.0", 64.0, "ab", 12.5, 7, "train", {"axial 8 mm": {"dice inr": 0.9}})
     (tmp_path / "card.json").write_text(card.to_json(), encoding="utf-8")
     assert read_card(tmp_path / "card.json") == card
 

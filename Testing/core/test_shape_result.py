@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from vtkmodules.vtkIOXML import vtkXMLPolyDataReader
 
 from ShapeCompletionLib.core import result as result_module
 from ShapeCompletionLib.core.config import CompletionConfig
-from ShapeCompletionLib.core.result import write_completion
+from ShapeCompletionLib.core.result import check_not_foreign, write_completion
 from ShapeCompletionLib.core.sampling import context_from_labels
 from SparseAnatomyLib.errors import InputError, ResourceError
 from SparseAnatomyLib.mesh import read_vtp, write_vtp
@@ -124,6 +125,47 @@ def test_a_file_in_the_folders_place(tmp_path):
     with pytest.raises(InputError, match="cannot be written"):
         write(tmp_path / "result")
     assert (tmp_path / "result").read_text() == "mine"
+
+
+def test_where_one_file_cannot_be_replaced_all_stay(tmp_path, monkeypatch):
+    write(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    replace_file = os.replace
+
+    def held_open(source, target):
+        if Path(target) == tmp_path / "shape.vtp" and "before" not in str(source):
+            raise PermissionError(errno.EACCES, "The file is open in another program")
+        replace_file(source, target)
+
+    monkeypatch.setattr(os, "replace", held_open)
+    with pytest.raises(InputError, match="cannot be written"):
+        write(tmp_path, small_completion(CONTEXT, agreement=0.1))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_another_run_is_writing_stays_and_what_a_kill_left_goes(tmp_path):
+    running, left = (tmp_path / f".result-{name}.partial" for name in ("running", "left"))
+    for folder in (running, left):
+        folder.mkdir()
+    os.utime(left, (0, 0))
+    write(tmp_path)
+    assert running.is_dir() and not left.exists()
+
+
+def test_only_files_of_an_earlier_shape_are_replaced(tmp_path):
+    check_not_foreign(tmp_path)
+    (tmp_path / "metrics.json").write_text("{}")
+    (tmp_path / "shape.stl").write_text("mine")
+    with pytest.raises(InputError, match=r"shape\.stl that is of no earlier shape"):
+        check_not_foreign(tmp_path)
+    write(tmp_path / "other")
+    (tmp_path / "other" / "metrics.json").write_text("{}")
+    check_not_foreign(tmp_path / "other")
+    write(tmp_path / "other")
+    assert (tmp_path / "other" / "metrics.json").exists()
+    (tmp_path / "other" / "report.json").write_text('{"format": "SparseAnatomy reconstruction report"}')
+    with pytest.raises(InputError, match="no earlier shape"):
+        check_not_foreign(tmp_path / "other")
 
 
 def test_a_volume_keeps_its_pixel_type_and_hash(tmp_path):

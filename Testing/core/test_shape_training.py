@@ -88,6 +88,16 @@ def test_a_folder_without_the_structure_is_refused(tmp_path):
         load_shapes(tmp_path, 4)
 
 
+def test_a_label_is_never_taken_for_another(tmp_path):
+    _write(tmp_path / "shape.nrrd", np.pad(np.full((6, 6, 6), 44, np.uint8), 4))
+    assert len(load_shapes(tmp_path, 44)) == 1
+    with pytest.raises(InputError, match="no segmentation with label 300"):  # 300 is 44 in eight bits
+        load_shapes(tmp_path, 300)
+    for label in (0, -1):
+        with pytest.raises(InputError, match="is no structure"):
+            load_shapes(tmp_path, label)
+
+
 def _write(path, array, spacing=1.0, components=False):
     image = SimpleITK.GetImageFromArray(array, isVector=components)
     image.SetSpacing([spacing] * image.GetDimension())

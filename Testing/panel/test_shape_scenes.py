@@ -10,10 +10,11 @@ import pytest
 import SimpleITK
 import slicer
 from faked_shape import answer, complete, draw, faked_shape
+from small_completion import grid_of_ct, outlined_labels
 from Testing.host.hands import click, wait_until
 from Testing.host.values import unwrap
 
-from ShapeCompletionLib.host.Outlines import readOutline
+from ShapeCompletionLib.host.Outlines import addOutlines, readOutline
 from SparseAnatomyLib.host.SceneFiles import loadScene, saveScene
 
 OLDER = Path(__file__).parent / "scenes" / "shape_completion_2026-11-21.mrb"
@@ -112,6 +113,22 @@ def test_a_scene_saved_while_edits_are_followed_goes_on_following(panel, running
     assert panel.ui.agreementLabel.text.startswith("50 %")
     assert completed(running) == before  # the result of the scene is updated, none added
     click(panel.ui.liveCheckBox)
+
+
+def test_warnings_come_back_with_a_scene_and_go_with_the_segment_that_they_are_of(panel, running, tmp_path):
+    complete(panel, warnings=["Much is a guess."])
+    assert panel.ui.warningsLabel.text == "Much is a guess."
+    saveScene(running.scene, tmp_path / "scene.mrb")
+    running.scene.Clear()
+    assert panel.ui.warningsLabel.text == ""
+    loadScene(running.scene, tmp_path / "scene.mrb")
+    assert panel.ui.warningsLabel.text == "Much is a guess."
+    complete(panel, warnings=["Much is a guess."])
+    node, segmentId = addOutlines(running.scene, outlined_labels(grid_of_ct()), grid_of_ct(), "other", "L4")
+    panel.ui.segmentSelector.setCurrentNode(node)
+    panel.ui.segmentSelector.setCurrentSegmentID(segmentId)
+    assert panel.ui.warningsLabel.text == ""
+    assert not panel.ui.statusLabel.text.startswith("Done")
 
 
 def test_a_scene_of_an_earlier_version_opens_and_goes_on(panel, running, tmp_path):

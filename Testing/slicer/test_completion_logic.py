@@ -225,6 +225,14 @@ def test_a_second_start_is_refused_and_cancel_ends_the_first(scene):
     assert not folder.exists()
 
 
+def test_a_refused_call_from_the_console_leaves_the_panels_run_alone(scene):
+    scene.logic.start(scene.node, "L3")
+    for segment in ("no such segment", "L3"):
+        with pytest.raises(InputError):
+            scene.logic.complete(scene.node, segment)
+    assert scene.logic.isRunning and scene.worker.cancelled == []
+
+
 def test_a_segmentation_that_is_removed_meanwhile_costs_nothing(scene):
     scene.logic.live(scene.node)
     scene.wait(0)

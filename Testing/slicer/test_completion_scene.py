@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 pytest.importorskip("slicer")
 
+import vtk
 from PIL import Image
 from scene_checks import folder_names
 from small_completion import NEXT_SLICE, grid_of_ct, outlined_labels, probability_of, write_completion
@@ -19,7 +21,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 from ShapeCompletionLib.core.planes import Plane
 from ShapeCompletionLib.host import CompletionNodes as CompletionNodesModule
 from ShapeCompletionLib.host.CompletionFolder import readCompletion
-from ShapeCompletionLib.host.CompletionNodes import NEXT_SLICE_NAME, findCompletion, setNextSliceVisible, showCompletion
+from ShapeCompletionLib.host.CompletionNodes import NEXT_SLICE_NAME, findCompletion, setNextSliceVisible, showCompletion, showingCompletion
 from ShapeCompletionLib.host.Outlines import Outline, addOutlines, describeOutline, readOutline
 from ShapeCompletionLib.host.ParameterNode import ParameterNode, Settings
 from ShapeCompletionLib.host.Snapshot import _contours, pictureCompletion
@@ -131,6 +133,35 @@ def test_two_segments_have_results_of_their_own(headless, source, nodes):
     assert second.segmentation is not nodes.segmentation
     assert findCompletion(headless.scene, *source) is nodes.segmentation
     assert findCompletion(headless.scene, source[0], other) is second.segmentation
+    assert second.model.GetName() == "spine L4 completed surface"
+
+
+def test_an_update_comes_where_the_outlines_are_whatever_transforms_the_old_result(headless, source, nodes):
+    transform = headless.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "registration")
+    shift = vtk.vtkMatrix4x4()
+    shift.SetElement(0, 3, 100.0)
+    transform.SetMatrixTransformToParent(shift)
+    before, after = np.zeros(6), np.zeros(6)
+    nodes.model.GetRASBounds(before)
+    for node in (nodes.segmentation, nodes.model, nodes.probability, nodes.nextSlice):
+        node.SetAndObserveTransformNodeID(transform.GetID())
+    again = showCompletion(headless.scene, nodes.shape, *source)
+    again.model.GetRASBounds(after)
+    np.testing.assert_allclose(after, before)
+    np.testing.assert_allclose(Nodes.lpsFromRas(again.nextSlice.GetCenterWorld()), NEXT_SLICE["center_lps_mm"], atol=1e-4)
+
+
+def test_an_update_cannot_be_cancelled_halfway(headless, source, nodes):
+    fewer = replace(nodes.shape, probability=nodes.shape.probability / 2, report={**nodes.shape.report, "agreement": 0.5})
+    adding = showingCompletion(headless.scene, fewer, *source)
+    next(adding)
+    adding.close()
+    assert Nodes.arrayFromVolumeNode(nodes.probability)[0].max() > 0.5
+    adding = showingCompletion(headless.scene, fewer, *source)
+    next(adding)
+    with pytest.raises(StopIteration):
+        next(adding)
+    assert Nodes.arrayFromVolumeNode(nodes.probability)[0].max() <= 0.5
 
 
 def test_a_saved_scene_knows_its_results(headless, source, nodes, tmp_path):

@@ -172,10 +172,12 @@ class WorkerLogic:
         """Start a job, wait for it, and return what `finished` tells or raise what `failed` does; an interrupt cancels the job."""
         outcome: list[Any] = []
         signals = (self.finished, self.failed)
+        hasStarted = False
         try:
             for signal in signals:
                 signal.connect(outcome.append)
             start()
+            hasStarted = True
             while not outcome:
                 self.poll()
                 if idle or self._adding is None:
@@ -183,7 +185,8 @@ class WorkerLogic:
         finally:
             for signal in signals:
                 signal.disconnect(outcome.append)
-            self.cancel()  # only if the waiting was interrupted
+            if hasStarted:  # otherwise what runs was begun by somebody else, such as the panel
+                self.cancel()  # does something only if the waiting was interrupted
         if isinstance(outcome[0], SparseAnatomyError):
             raise outcome[0]
         return outcome[0]

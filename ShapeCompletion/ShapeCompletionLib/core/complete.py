@@ -88,6 +88,9 @@ def _completed(context: Context, prior: Prior | None, config: CompletionConfig, 
     with clock("surface"):
         grid, logits, distance = _on_grid(view, used, context)
         impose_outlines(view, logits, grid)
+        if not (logits > 0).any():
+            message = f"No voxel of {grid.spacing_mm.max():.2g} mm is inside the shape: it is smaller than the voxels of the result."
+            raise InputError(message, "Use smaller voxels.")
         logits = _without_specks(logits, distance, float(grid.spacing_mm.max()) / 2 / view.voxel_mm)
     with clock("probability"):
         temperature = prior.temperature if prior is not None and used else INTERPOLATION

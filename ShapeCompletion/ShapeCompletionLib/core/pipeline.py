@@ -16,13 +16,14 @@ from ShapeCompletionLib.core.context_check import check_context
 from ShapeCompletionLib.core.layouts import SliceLayout, outline
 from ShapeCompletionLib.core.planes import Plane
 from ShapeCompletionLib.core.prior_card import priors_folder
-from ShapeCompletionLib.core.result import FILES, write_completion
+from ShapeCompletionLib.core.result import FILES, check_not_foreign, write_completion
 from ShapeCompletionLib.core.sampling import MAX_VOXELS, Context, context_from_labels
 from ShapeCompletionLib.core.segmentation_file import read_segmentation
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.provenance import sha256
 from SparseAnatomyLib.staging import check_result_folder
+from SparseAnatomyLib.volume_files import voxel_file
 
 if TYPE_CHECKING:
     from ShapeCompletionLib.core.prior import Prior
@@ -67,6 +68,7 @@ def complete_file(
     if os.path.realpath(segmentation) in [os.path.realpath(out / name) for name in FILES.values()]:
         raise InputError(f"The result would overwrite the segmentation {segmentation}.", "Choose another result folder.")
     check_result_folder(out, _NEEDED_BYTES)
+    check_not_foreign(out)
     report(0.0, "Reading the segmentation")
     started = time.perf_counter()
     labels, grid = read_segmentation(segmentation, label)
@@ -74,6 +76,8 @@ def complete_file(
     context = replace(context, warnings=check_context(context))  # before anything is loaded
     seconds = {"segmentation file": time.perf_counter() - started}
     hashes = {"segmentation": sha256(segmentation)}
+    if voxels := voxel_file(segmentation):
+        hashes["segmentation voxels"] = sha256(voxels)
     prior = None
     if prior_name is not None and config.method != "interpolate":
         report(0.1, "Loading the prior")

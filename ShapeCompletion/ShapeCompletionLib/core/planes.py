@@ -83,7 +83,7 @@ def find_planes(labels: np.ndarray, spacing_kji_mm: np.ndarray | None = None) ->
         chosen: list[Plane] = []
         dense = True
     else:
-        chosen = _cover(cropped, np.argwhere(cropped).T, lengths)
+        chosen = _cover(cropped, lengths)
         dense = _is_dense(chosen)
     if dense:
         return _all_planes(labels, spacing_kji_mm)
@@ -106,16 +106,20 @@ def _run_lengths(labels: np.ndarray) -> np.ndarray:
     return lengths
 
 
-def _cover(labels: np.ndarray, coordinates: np.ndarray, lengths: np.ndarray) -> list[Plane]:
+def _cover(labels: np.ndarray, lengths: np.ndarray) -> list[Plane]:
     """Choose planes that explain the voxels.
 
     Args:
         labels: bool [k, j, i].
-        coordinates: Indices k, j, i of the inside voxels, [3, n].
-        lengths: Their run lengths, [3, n].
+        lengths: Run lengths of the inside voxels, [3, n], in the order of argwhere.
     """
-    shortest_other = np.stack([np.delete(lengths, axis, 0).min(0) for axis in range(3)])
-    votes = (lengths <= THICKEST_BRUSH) & (2 * lengths <= shortest_other)
+    votes = _votes(lengths)
+    if not votes.any():  # lines that were drawn around the structure: what they enclose tells their planes
+        filled = _filled(labels)
+        if filled.sum() > labels.sum():
+            labels, lengths = filled, _run_lengths(filled)
+            votes = _votes(lengths)
+    coordinates = np.argwhere(labels).T
     free = np.ones(coordinates.shape[1], bool)
     chosen = _take(labels.shape, coordinates, votes, free)
     axes = sorted({plane.axis for plane in chosen}) or [int(np.argmin(np.median(lengths, 1)))]
@@ -123,6 +127,22 @@ def _cover(labels: np.ndarray, coordinates: np.ndarray, lengths: np.ndarray) -> 
     usable[axes] = True  # small or thin sections cast no votes: they belong to an axis along which other planes were found
     chosen += _take(labels.shape, coordinates, usable, free)
     return _needed(chosen, coordinates)
+
+
+def _votes(lengths: np.ndarray) -> np.ndarray:
+    """Return for which axes each voxel votes, bool [3, n]."""
+    shortest_other = np.stack([np.delete(lengths, axis, 0).min(0) for axis in range(3)])
+    return (lengths <= THICKEST_BRUSH) & (2 * lengths <= shortest_other)
+
+
+def _filled(labels: np.ndarray) -> np.ndarray:
+    """Return what lines in the planes of any axis enclose, with the lines, bool [k, j, i]."""
+    filled = labels.copy()
+    for axis in range(3):
+        within_planes = ndimage.generate_binary_structure(3, 1)
+        within_planes.swapaxes(axis, 0)[[0, 2]] = False
+        filled |= ndimage.binary_fill_holes(labels, within_planes)
+    return filled
 
 
 def _take(shape: tuple[int, ...], coordinates: np.ndarray, allowed: np.ndarray, free: np.ndarray) -> list[Plane]:

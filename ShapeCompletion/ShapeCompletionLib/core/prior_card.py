@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ class PriorCard:
     """What is known of a prior; stands as `NAME.json` beside `NAME.pt`.
 
     Attributes:
-        name: Such as "vertebra".
+        name: Such as "vertebra"; the file's, so that a prior that was renamed is found by its new name.
         title: For people, such as "Vertebra (thoracolumbar)".
         trained_on: Sentences: what, how many shapes of how many patients, from where.
         licence: Of the weights, with the attribution that it asks for.
@@ -59,7 +59,7 @@ def read_card(path: Path) -> PriorCard:
     if not low <= card.extent_mm <= high:
         message = f"The prior's card {path} says that the prior looks at {card.extent_mm:g} mm, which no anatomy fits."
         raise InputError(message, "Copy the prior's .pt file together with the .json file of the same name, or train it again.")
-    return card
+    return replace(card, name=path.stem)
 
 
 def priors_folder() -> Path:

@@ -14,6 +14,7 @@ from ShapeCompletionLib.core.completion import Completion, NextSlice
 from ShapeCompletionLib.core.config import CompletionConfig
 from ShapeCompletionLib.core.config_check import config_to_json
 from ShapeCompletionLib.core.sampling import Context
+from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.mesh import TriangleMesh, write_stl, write_vtp
 from SparseAnatomyLib.provenance import RESEARCH_USE_ONLY, json_ready, now_utc, package_versions
@@ -24,7 +25,6 @@ CONFIDENCE = "confidence"  # name of the mesh's point array
 FILES = {"shape": "shape.nrrd", "probability": "probability.nrrd", "mesh_vtp": "shape.vtp", "report_json": "report.json"}
 STL_FILE = "shape.stl"  # written where it is asked for
 REPORT_FORMAT = "SparseAnatomy shape report"
-_OF_AN_EARLIER_RESULT = ("metrics.json", STL_FILE)
 _PACKAGES = ("numpy", "scipy", "numba", "torch", "SimpleITK", "vtk")
 
 
@@ -53,6 +53,24 @@ def write_completion(
     report = {**provenance, **_report(completion, context, config)}
     values = (completion.grid, completion.probability, completion.mesh, completion.confidence)
     return write_files(out, *values, report, compressed=compressed)
+
+
+def check_not_foreign(out: Path) -> None:
+    """Refuse a folder in which a result would replace files that are of no earlier shape.
+
+    Raises:
+        InputError: It holds such files.
+    """
+    taken = [name for name in (*FILES.values(), STL_FILE) if (out / name).exists()]
+    if taken and not _is_shape_report(out / FILES["report_json"]):
+        raise InputError(f"{out} holds a file {taken[0]} that is of no earlier shape.", "Choose another folder, such as a new one.")
+
+
+def _is_shape_report(path: Path) -> bool:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["format"] == REPORT_FORMAT
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def write_files(
@@ -95,7 +113,7 @@ def write_files(
             write_stl(mesh, folder / STL_FILE)
 
     names = [*FILES.values(), *([STL_FILE] if with_stl else [])]
-    write_together(out, names, write, [name for name in _OF_AN_EARLIER_RESULT if name not in names])
+    write_together(out, names, write, [] if with_stl or not (Path(out) / STL_FILE).exists() else [STL_FILE])
     return {role: Path(out) / name for role, name in FILES.items()}
 
 

@@ -44,8 +44,7 @@ def read_segmentation(path: Path, label: int = 1) -> tuple[np.ndarray, VoxelGrid
         InputError: No such file, it is damaged, no label volume, or has no such label; the message names the labels that it has.
     """
     path = Path(path)
-    if label < 1:
-        raise InputError(f"The label {label} is no structure: labels count from 1, and 0 is background.", "Choose the structure's label.")
+    check_label(label)
     image, grid = read_labels(path)
     segments, layers = _segments(image), image.GetNumberOfComponentsPerPixel()
     array = SimpleITK.GetArrayFromImage(image)
@@ -56,10 +55,21 @@ def read_segmentation(path: Path, label: int = 1) -> tuple[np.ndarray, VoxelGrid
         raise InputError(f"Nothing is outlined in {path}.", "Outline the structure on two slices or more, then save it again.")
     if not found.any():
         raise InputError(f"{path} has no label {label}; {_present(stacked, segments)}.", "Choose one of these labels with --label.")
-    if found.sum() > 1:
-        names = ", ".join(segment.name for segment in segments if segment.value == label)
-        raise InputError(f"{path} has overlapping segments with the same label {label}: {names}.", "Export one of them as a label volume.")
+    names = [segment.name for segment in segments if segment.value == label]
+    if max(found.sum(), len(names)) > 1:  # even where but one of them is outlined: it need not be the one that is meant
+        message = f"{path} has overlapping segments with the same label {label}: {', '.join(names)}."
+        raise InputError(message, "Export one of them as a label volume.")
     return np.ascontiguousarray(inside[..., int(np.argmax(found))]), grid
+
+
+def check_label(label: int) -> None:
+    """Refuse a label that stands for no structure.
+
+    Raises:
+        InputError: It is not above zero.
+    """
+    if label < 1:
+        raise InputError(f"The label {label} is no structure: labels count from 1, and 0 is background.", "Choose the structure's label.")
 
 
 def read_labels(path: Path) -> tuple[SimpleITK.Image, VoxelGrid]:

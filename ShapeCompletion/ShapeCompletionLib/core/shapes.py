@@ -13,7 +13,7 @@ import SimpleITK
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.grid import VoxelGrid
 
-from .segmentation_file import read_labels
+from .segmentation_file import check_label, read_labels
 
 SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha", ".mhd")
 _MARGIN_MM = 8.0
@@ -60,6 +60,7 @@ def load_shapes(folder: Path, label: int, patient_pattern: str = "") -> list[Tra
     Raises:
         InputError: The folder has no such segmentation, or a file in it is damaged or no label volume.
     """
+    check_label(label)
     names = (path for path in Path(folder).rglob("*") if path.name.endswith(SUFFIXES) and not path.name.startswith("."))
     paths = sorted(path for path in names if path.is_file())
     shapes = []
@@ -87,7 +88,9 @@ def _read(path: Path, label: int) -> SimpleITK.Image:
     if image.GetNumberOfComponentsPerPixel() > 1:
         message = f"{path} holds overlapping segments in several layers."
         raise InputError(message, "Export the structure alone as a label volume.")
-    return image == label
+    inside = SimpleITK.GetImageFromArray((SimpleITK.GetArrayViewFromImage(image) == label).astype(np.uint8))  # ITK would wrap the label
+    inside.CopyInformation(image)
+    return inside
 
 
 def signed_distance_field(mask: SimpleITK.Image, spacing_mm: float | None = None) -> tuple[np.ndarray, VoxelGrid] | None:

@@ -61,28 +61,47 @@ def showCompletion(scene, shape: CompletedShape, source, segmentId: str) -> Comp
 
 def showingCompletion(scene, shape: CompletedShape, source, segmentId: str) -> Adding:
     """Do what `showCompletion` does, step by step; the generator returns the CompletionNodes."""
-    name = f"{source.GetName()} completed"
     output = findCompletion(scene, source, segmentId)
-    folder = Folders.folderItem(scene, name) if output is None else None
+    isNew = output is None
+    name = _nameOf(source, segmentId)
+    folder = Folders.folderItem(scene, name) if isNew else None
     with Folders.Added(scene, folder) as added:
         polyData = _polyData(shape)
         yield
         with added.step():
-            if output is None:
+            if isNew:
                 output = _newSegmentation(scene, source, segmentId, name)
+            else:
+                _placeInWorld(output)
             probability = _showProbability(scene, output, shape)
-        yield
+        if isNew:
+            yield  # an update is quick, and a cancel between its steps would leave half of it
         with added.step():
             model = _showModel(scene, output, polyData)
             _showSegment(output, shape, probability, model)
-        yield
+        if isNew:
+            yield
         with added.step():
             nextSlice = _showNextSlice(scene, output, shape)
             output.SetAttribute(_REPORT, json.dumps(shape.report))
-            if folder is not None:
+            if isNew:
                 for node in (output, model, probability, nextSlice):
                     Folders.moveToFolder(scene, node, folder)
     return CompletionNodes(output, model, probability, nextSlice, shape)
+
+
+def _nameOf(source, segmentId: str) -> str:
+    """Return the name of the result; where there are several segments, each has its own."""
+    segmentation = source.GetSegmentation()
+    segment = f" {segmentation.GetSegment(segmentId).GetName()}" if segmentation.GetNumberOfSegments() > 1 else ""
+    return f"{source.GetName()}{segment} completed"
+
+
+def _placeInWorld(output) -> None:
+    """Take the nodes of an earlier run out of transforms, such as of their folder: outlines are read, and shapes come, in world space."""
+    for node in (output, *(output.GetNodeReference(role) for role in (_MODEL, _PROBABILITY, _NEXT))):
+        if node is not None:
+            node.SetAndObserveTransformNodeID(None)
 
 
 def findCompletion(scene, source, segmentId: str):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from ShapeCompletionLib.core.result import FILES, REPORT_FORMAT, STL_FILE, write_files
+from ShapeCompletionLib.core.result import FILES, STL_FILE, check_not_foreign, write_files
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.staging import check_result_folder
 
 from .CompletionFolder import CompletedShape
-
-_NAMES = (*FILES.values(), STL_FILE)
 
 
 def saveShape(shape: CompletedShape, folder: str) -> list[Path]:
@@ -32,15 +29,6 @@ def saveShape(shape: CompletedShape, folder: str) -> list[Path]:
     if not out.is_absolute():
         raise InputError(f"{folder} is not the full path of a folder.", "Choose the folder with the button beside it.")
     check_result_folder(out, 2.0 * shape.probability.nbytes)
-    taken = [name for name in _NAMES if (out / name).exists()]
-    if taken and not _isShapeReport(out / FILES["report_json"]):
-        raise InputError(f"{out} holds a file {taken[0]} that is of no earlier shape.", "Choose another folder, such as a new one.")
+    check_not_foreign(out)
     write_files(out, shape.grid, shape.probability, shape.mesh, shape.confidence, shape.report, with_stl=True)
-    return [out / name for name in _NAMES]
-
-
-def _isShapeReport(path: Path) -> bool:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["format"] == REPORT_FORMAT
-    except (OSError, ValueError, TypeError, KeyError):
-        return False
+    return [out / name for name in (*FILES.values(), STL_FILE)]
