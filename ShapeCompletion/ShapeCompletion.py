@@ -191,8 +191,6 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.resultSection.show(self.parameters, self.nodes, self.settingsSection.cards.get(settings.prior))
         self.ui.completeButton.text = _("Cancel") if running else _("Complete")
         self.ui.progressBar.visible = running
-        self.ui.warningsLabel.text = "" if self.nodes is None else "\n".join(self.nodes.shape.warnings)
-        self.ui.warningsLabel.visible = bool(self.ui.warningsLabel.text)
 
     def say(self, text: str, error: SparseAnatomyError | None = None) -> None:
         """Tell the user something, in the panel; of an error the details may be copied."""

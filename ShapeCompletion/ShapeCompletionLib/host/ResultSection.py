@@ -55,6 +55,8 @@ class ResultSection:
             self.ui.saveFolderPath.setCurrentPath(settings.saveFolder)
         none = _("no result yet")
         self.ui.agreementLabel.text = none if nodes is None else agreementSentence(nodes.shape)
+        self.ui.warningsLabel.text = "" if nodes is None else "\n".join(nodes.shape.warnings)
+        self.ui.warningsLabel.visible = bool(self.ui.warningsLabel.text)
         self.ui.evidenceLabel.text = none if nodes is None else evidenceSentence(nodes.shape, card)
         if isNew:  # otherwise it stays as the user may have it elsewhere
             setConfidenceVisible(nodes, settings.showConfidence)
