@@ -136,6 +136,16 @@ def test_a_folder_of_files_becomes_a_case_once(calibrated: Path, tmp_path: Path)
     assert collect_case([folder], tmp_path / "cases")[0].name == "Patient images 2"
 
 
+def test_other_x_rays_of_the_same_names_and_sizes_are_another_case(calibrated: Path, tmp_path: Path):
+    for number, day in enumerate(("monday", "tuesday")):
+        (tmp_path / day / "DICOM").mkdir(parents=True)
+        content = bytearray((calibrated / "xrays" / "view_000.dcm").read_bytes())
+        content[0] = number  # of the preamble, which says nothing
+        (tmp_path / day / "DICOM" / "IM0000.dcm").write_bytes(content)
+    cases = [collect_case([tmp_path / day / "DICOM"], tmp_path / "cases")[0] for day in ("monday", "tuesday", "monday")]
+    assert [case.name for case in cases] == ["DICOM", "DICOM 2", "DICOM"]
+
+
 def test_identifiers_are_no_names(calibrated: Path, tmp_path: Path):
     names = ["1.2.826.0.1.3680043.8.498.1234567890", "IM_0001"]
     for number, name in enumerate(names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import re
 import shutil
 from collections.abc import Sequence
@@ -114,8 +115,9 @@ def _case_of(files: dict[str, Path], cases: Path, name: str) -> Path:
 
 
 def _holds(folder: Path, files: dict[str, Path]) -> bool:
-    there = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()} if folder.is_dir() else {}
-    return there == {name: path.stat().st_size for name, path in files.items()}
+    """Return whether a folder holds just these files: of uncompressed X-rays, names and sizes are often the same on other days."""
+    there = {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
+    return there == set(files) and all(filecmp.cmp(folder / name, path, shallow=False) for name, path in files.items())
 
 
 def _copy(files: dict[str, Path], folder: Path) -> None:
