@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.ordering import natural_key
 from SparseAnatomyLib.staging import write_together
 
 from .case import POSES_FILE, XRAYS_FOLDER
@@ -84,7 +85,7 @@ def _xrays(sources: Sequence[Path], report: Report) -> tuple[dict[str, Path], li
 
 
 def _files_in(folder: Path) -> list[Path]:
-    found = (file for file in sorted(folder.rglob("*")) if file.is_file() and file.name.upper() != "DICOMDIR")
+    found = (file for file in sorted(folder.rglob("*"), key=natural_key) if file.is_file() and file.name.upper() != "DICOMDIR")
     return [file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
 
 

@@ -34,6 +34,7 @@ from pydicom.uid import (
 )
 
 from SparseAnatomyLib.errors import InputError, ResourceError
+from SparseAnatomyLib.ordering import natural_key
 
 from .codestream import frame_header
 from .radiograph import Radiograph
@@ -65,7 +66,7 @@ def read_radiographs(path: Path, relative_to: Path | None = None) -> list[Radiog
     """Read X-ray images.
 
     Args:
-        path: A DICOM file, or a folder whose files are all read, subfolders included, in the order of their names. Hidden files, DICOMDIR
+        path: A DICOM file, or a folder whose files are all read, subfolders included, in the order of their names (see `natural_key`). Hidden files, DICOMDIR
             and files that neither are DICOM nor are named .dcm are passed over.
         relative_to: Folder that image names start from; by default `path`, or the folder of a single file.
 
@@ -79,7 +80,7 @@ def read_radiographs(path: Path, relative_to: Path | None = None) -> list[Radiog
     path = Path(path)
     if path.is_dir():
         root = path if relative_to is None else Path(relative_to)
-        files = [file for file in sorted(path.rglob("*")) if _is_candidate(file, path)]
+        files = [file for file in sorted(path.rglob("*"), key=natural_key) if _is_candidate(file, path)]
         if not files:
             raise InputError(f"The folder {path.name or path} holds no DICOM files.", "Choose the folder with the X-ray images.")
     elif path.exists():
