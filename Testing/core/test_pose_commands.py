@@ -70,6 +70,18 @@ def test_poses_without_names_follow_the_numbers_of_the_images_and_of_their_files
             np.testing.assert_allclose(before.view.source_lps_mm, after.view.source_lps_mm, atol=1e-3)
 
 
+def test_files_with_one_matrix_are_those_of_the_images_that_they_are_named_after(case, tmp_path, capsys):
+    posed = read_poses(case / "poses.json")
+    files = [tmp_path / f"view_{number:03d}.txt" for number in range(4)]
+    for file, one in zip(files, posed, strict=True):
+        file.write_text(matrices_text([one]))
+    code, _, warned = run(capsys, "import-poses", case, *files[:0:-1])
+    assert code == 0 and "view_000.dcm has no pose" in warned and "order" not in warned
+    for before, after in zip(posed[1:], read_poses(case / "poses.json"), strict=True):
+        assert before.image == after.image
+        np.testing.assert_allclose(before.view.source_lps_mm, after.view.source_lps_mm, atol=1e-3)
+
+
 def test_intrinsics_go_before_the_tags(case, tmp_path, capsys):
     run(capsys, "export-poses", case, "--out", tmp_path / "p.txt", "--format", "matrices")
     (tmp_path / "c.json").write_text(json.dumps({"source_to_detector_mm": 900, "pixel_pitch_mm": 0.9 * pitch(case)}))

@@ -218,13 +218,13 @@ def _kind(path: Path) -> str:
 
 
 def _read(path: Path, settings: PoseFileSettings) -> list[tuple[FilePose, str | None]]:
-    """Return the poses of a file; with its name where it holds a single one by nature."""
+    """Return the poses of a file; with its name where it holds a single one."""
     kind = _kind(path)
     if kind == "poses":
         raise InputError(f"{path.name} holds all poses already.", "Import it alone.")
     if kind in ("rtk", "matrices"):
         poses = read_rtk(path, settings.first_pixel_mm) if kind == "rtk" else read_matrices(path)
-        return [(pose, None) for pose in poses]
+        return [(pose, path.stem if len(poses) == 1 else None) for pose in poses]
     return [(pose, path.stem) for pose in (read_transform(path) if kind == "transform" else read_mayacam(path))]
 
 
