@@ -66,8 +66,8 @@ def read_radiographs(path: Path, relative_to: Path | None = None) -> list[Radiog
     """Read X-ray images.
 
     Args:
-        path: A DICOM file, or a folder whose files are all read, subfolders included, in the order of their names (see `natural_key`). Hidden files, DICOMDIR
-            and files that neither are DICOM nor are named .dcm are passed over.
+        path: A DICOM file, or a folder whose files are all read, subfolders included, in the order of their names (see `natural_key`).
+            Hidden files, DICOMDIR and files that neither are DICOM nor are named .dcm are passed over.
         relative_to: Folder that image names start from; by default `path`, or the folder of a single file.
 
     Returns:
