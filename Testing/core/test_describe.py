@@ -180,6 +180,22 @@ def test_beads_by_hand_count_and_go_again(case: Path, tmp_path: Path):
     assert not list((case / "calibration").glob("beads_*"))
 
 
+def test_beads_by_hand_are_not_those_of_an_x_ray_that_was_taken_again(case: Path, tmp_path: Path):
+    view = described(case, tmp_path / "before")["views"][0]
+    place_beads(case, {view["key"]: [[*bead["center_px"], bead["size"]] for bead in view["beads"][1:]]})
+    assert calibrate_case(case).grades["red"] == 0
+    shutil.copyfile(case / "xrays" / "view_004.dcm", case / "xrays" / "view_000.dcm")
+    (case / "xrays" / "view_004.dcm").unlink()
+    for _ in range(2):  # the record of the calibration is that of the new X-ray now, the list is not
+        result = calibrate_case(case)
+        assert any("view_000.dcm has changed since beads were placed in it" in warning for warning in result.warnings)
+        assert result.grades["red"] == 0
+        assert not described(case, tmp_path / "after")["views"][0]["placed_by_hand"]
+    place_beads(case, {view["key"]: [[*bead["center_px"], ""] for bead in described(case, tmp_path / "new")["views"][0]["beads"]]})
+    assert not any("were placed" in warning for warning in calibrate_case(case).warnings)
+    assert described(case, tmp_path / "again")["views"][0]["placed_by_hand"]
+
+
 @pytest.mark.parametrize("beads", [{"../x": [[1, 2, ""]]}, {"": None}, {"a/b": None}, {"a": []}, {"a": [[1, "b", ""]]}, {"a": [[1]]}])
 def test_beads_that_are_none_are_refused(tmp_path: Path, beads: dict):
     with pytest.raises(InputError):

@@ -16,8 +16,8 @@ from SparseAnatomyLib.provenance import json_ready, sha256
 from SparseAnatomyLib.staging import write_together
 from SparseAnatomyLib.textfiles import read_json
 
-from .calibrate_edits import hand_file
 from .calibration.calibration_file import FILE, FOLDER, read_record
+from .calibration.placed_beads import placed_lists
 from .calibration.poses import PosedImage, read_poses
 from .calibration.shots import poses_by_image, view_keys
 from .case import POSES_FILE, XRAYS_FOLDER, check_case_folder
@@ -58,17 +58,19 @@ def describe_case(case: Path, out: Path, report: Report = silent) -> dict[str, P
     known = poses_by_image(_poses(case, notes))
     radiographs = _radiographs(case, {image for image, _ in known})
     entries = _calibrated(case, notes)
+    keys = view_keys(radiographs)
+    lists = placed_lists(case / FOLDER, {key: radiograph.path for key, radiograph in zip(keys, radiographs, strict=True)})
     views: list[dict[str, Any]] = []
     frames: list[tuple[str, AttenuationImage, XrayView]] = []
 
     def write(folder: Path) -> None:
-        for number, (radiograph, key) in enumerate(zip(radiographs, view_keys(radiographs), strict=True)):
+        for number, (radiograph, key) in enumerate(zip(radiographs, keys, strict=True)):
             report(0.2 + 0.8 * number / len(radiographs), f"Looking at {radiograph.name}")
             posed = known.get((radiograph.image, radiograph.frame))
             entry = entries.get((radiograph.image, radiograph.frame), {})
             image, problem = _attenuation(radiograph, posed)
             view = {"name": radiograph.name, "key": key, "thumbnail": f"small_{number:03d}.png", "picture": f"large_{number:03d}.png"}
-            view["placed_by_hand"] = (case / FOLDER / hand_file(key)).exists()
+            view["placed_by_hand"] = key in lists and not lists[key].is_stale
             view |= _facts(radiograph, posed, entry) | {"problems": [*([problem] if problem else []), *_sentences(entry)]}
             views.append(view)
             _write_pictures(folder, view, radiograph, image)

@@ -3,6 +3,7 @@
 Beads placed by hand: the file `calibration/beads_VIEW.mrk.json` of the case (Slicer point list; VIEW as in the name of the view's picture)
 holds all beads of that X-ray, at (column, row, 0) in pixels, 0 = center of the first pixel. If it is there, it is taken instead of what was
 detected: so a bead is added, moved or deleted by adding, moving or deleting a point. A label or description "large" gives the size class.
+A list whose X-ray has been replaced is passed over (see `placed_beads`).
 """
 
 from __future__ import annotations
@@ -80,14 +81,14 @@ def view_keys(radiographs: Sequence[Radiograph]) -> list[str]:
     return keys
 
 
-def read_shot(radiograph: Radiograph, key: str, known: PosedImage | None, hand_file: Path, settings: BeadSettings) -> Shot:
+def read_shot(radiograph: Radiograph, key: str, known: PosedImage | None, hand_list: Path | None, settings: BeadSettings) -> Shot:
     """Find the beads of an X-ray, or read those that were placed by hand.
 
     Args:
         radiograph: The X-ray.
         key: Its name for files.
         known: Its entry in an earlier `poses.json`: the intensity of air, and a rough pose.
-        hand_file: Where beads placed by hand would be.
+        hand_list: Beads placed by hand, if there are any.
         settings: What counts as a bead.
 
     Raises:
@@ -100,7 +101,7 @@ def read_shot(radiograph: Radiograph, key: str, known: PosedImage | None, hand_f
         return Shot(radiograph, key, None, prior=prior, problem=Problem(error.message, error.remedy))
     beads = tuple(find_beads(*_with_black_beads(radiograph, image, settings), settings))
     shot = Shot(radiograph, key, image, beads, prior=prior)
-    return _placed_by_hand(shot, hand_file) if hand_file.exists() else shot
+    return shot if hand_list is None else _placed_by_hand(shot, hand_list)
 
 
 def positioner_prior(radiograph: Radiograph) -> np.ndarray | None:
