@@ -127,6 +127,8 @@ def test_a_case_without_xrays_and_a_place_that_cannot_be_written(case, tmp_path,
     (tmp_path / "file").write_text("")
     assert run(capsys, "export-poses", case, "--out", tmp_path / "file" / "p.txt", "--format", "matrices")[0] == 2
     assert run(capsys, "export-poses", tmp_path, "--out", tmp_path / "p.txt", "--format", "matrices")[0] == 2
+    code, _, said = run(capsys, "export-poses", case, "--out", tmp_path, "--format", "rtk")
+    assert code == 2 and "is a folder" in said
 
 
 def test_the_command_that_comes_next_can_be_pasted(original, tmp_path, capsys):

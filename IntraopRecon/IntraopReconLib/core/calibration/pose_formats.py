@@ -130,6 +130,8 @@ def export_poses(posed: Sequence[PosedImage], path: Path, format: PoseFormat, be
         raise InputError("There are no poses to write.", "Calibrate the case, or import poses.")
     path = Path(path)
     if format in _WHOLE:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder, but {format} is one file.", "Name a file in it with --out.")
         text = _WHOLE[format](posed)
         write_together(path.parent, [path.name], lambda folder: _write_text(folder / path.name, text))
         return [path]
