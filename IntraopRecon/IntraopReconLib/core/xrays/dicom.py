@@ -58,6 +58,7 @@ CAPTURE_CLASSES = {
     SecondaryCaptureImageStorage,
 }
 MODALITIES = ("XA", "RF", "DX", "CR", "RG", "DR")
+AT_PATIENT = ("GEOMETRY", "FIDUCIAL")  # what Pixel Spacing was calibrated by
 LARGEST_SIZE_PX = 16_384
 LARGEST_PIXEL_COUNT = 2**31
 
@@ -232,7 +233,7 @@ def _radiograph(attributes: Dataset, pixels: np.ndarray, origin: tuple[Path, str
         mask=mask & ~_padding(attributes, pixels, response),
         response=response,
         bits_stored=int(attributes.BitsStored),
-        pixel_spacing_mm=_pixel_spacing(attributes, name),
+        pixel_spacing_mm=_pixel_spacing(attributes, name, warnings),
         source_to_detector_mm=_distance(attributes, "DistanceSourceToDetector", name, warnings),
         source_to_patient_mm=_distance(attributes, "DistanceSourceToPatient", name, warnings),
         positioner_primary_deg=_angle(attributes, "PositionerPrimaryAngle", name),
@@ -253,10 +254,11 @@ def _padding(attributes: Dataset, pixels: np.ndarray, response: IntensityRespons
     return (pixels >= low) & (pixels <= high)
 
 
-def _pixel_spacing(attributes: Dataset, name: str) -> Sourced[tuple[float, float]] | None:
+def _pixel_spacing(attributes: Dataset, name: str, warnings: list[str]) -> Sourced[tuple[float, float]] | None:
     """Return the pitch at the detector between (rows, columns), or None where no tag gives it.
 
-    Imager Pixel Spacing comes first: Pixel Spacing may have been calibrated to the patient's depth (PS3.3 10.7.1.3).
+    Imager Pixel Spacing comes first: Pixel Spacing may have been calibrated to the patient's depth, which (0028,0A02) Pixel Spacing
+    Calibration Type says (PS3.3 10.7.1.3).
     """
     for keyword in ("ImagerPixelSpacing", "PixelSpacing"):
         values = numbers(attributes, keyword, name)
@@ -264,6 +266,10 @@ def _pixel_spacing(attributes: Dataset, name: str) -> Sourced[tuple[float, float
             continue
         if len(values) != 2 or not all(math.isfinite(number) and number > 0 for number in values):
             raise InputError(f"{name}: {described(keyword)} is {shown(values)}, not two numbers above zero.", DAMAGED_REMEDY)
+        calibration = attributes.get("PixelSpacingCalibrationType")
+        if keyword == "PixelSpacing" and calibration in AT_PATIENT:
+            warnings.append(f"{name}: {described(keyword)} holds at the patient, not at the detector ({calibration}), so it was not used.")
+            return None
         return Sourced((values[0], values[1]), "tag", described(keyword))
     return None
 
