@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from IntraopReconLib.core.collect import collect_case
 from IntraopReconLib.core.describe import describe_case, positioner_angles_deg
 from SparseAnatomyLib.errors import Cancelled, InputError
 from SparseAnatomyLib.geometry import XrayView
+from SparseAnatomyLib.textfiles import writable
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +220,20 @@ def test_a_jig_of_the_scene_is_written_into_the_case(tmp_path: Path):
     for points in ([], [[1, 2]], [[1, 2, "x", ""]]):
         with pytest.raises(InputError):
             write_jig(tmp_path, points)
+
+
+def test_images_of_any_name_are_calibrated_and_read(case: Path, tmp_path: Path):
+    names = ["a$x_$b.dcm", "山田\u3000太郎.dcm", os.fsdecode(b"R\xf6ntgen.dcm")]
+    for number, name in enumerate(names):
+        try:
+            (case / "xrays" / f"view_{number:03d}.dcm").rename(case / "xrays" / name)
+        except OSError:  # a file system that holds Unicode alone
+            names.remove(name)
+    calibrate_case(case)
+    assert {Path(posed.image).name for posed in read_poses(case / "poses.json")} >= set(names)
+    shown = {view.name for view in load_case(case).views}
+    assert shown >= {f"xrays/{writable(name)}" for name in names}
+    assert {view["name"] for view in described(case, tmp_path / "out")["views"]} == shown
 
 
 def test_skipped_views_are_left_out(case: Path):

@@ -19,6 +19,7 @@ from IntraopReconLib.core.calibration_config import BeadSettings
 from IntraopReconLib.core.xrays.radiograph import AttenuationImage, Radiograph, attenuation
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.frames import affine
+from SparseAnatomyLib.textfiles import writable
 
 from .beads import Bead, find_beads
 from .correspondence import BeadPoints
@@ -72,7 +73,7 @@ def view_keys(radiographs: Sequence[Radiograph]) -> list[str]:
     keys: list[str] = []
     frames = {radiograph.image for radiograph in radiographs if radiograph.frame > 0}
     for radiograph in radiographs:
-        path = PurePosixPath(radiograph.image)
+        path = PurePosixPath(writable(radiograph.image))
         parts = path.parts[1:] if len(path.parts) > 1 else path.parts
         key = "_".join([*parts[:-1], path.stem if path.suffix.lower() == ".dcm" else path.name])
         key += f"_frame_{radiograph.frame}" if radiograph.image in frames else ""

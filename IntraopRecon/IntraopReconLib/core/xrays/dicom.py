@@ -35,6 +35,7 @@ from pydicom.uid import (
 
 from SparseAnatomyLib.errors import InputError, ResourceError
 from SparseAnatomyLib.ordering import natural_key
+from SparseAnatomyLib.textfiles import writable
 
 from .codestream import frame_header
 from .radiograph import Radiograph
@@ -109,11 +110,12 @@ def _is_candidate(file: Path, folder: Path) -> bool:
 def _read_file(file: Path, image: str) -> list[Radiograph]:
     with python_warnings.catch_warnings():
         python_warnings.simplefilter("ignore")  # pydicom warns of every small breach of the standard
-        dataset = _read_dataset(file, image)
-        frame_count = _check_image(dataset, image)
+        shown_image = writable(image)
+        dataset = _read_dataset(file, shown_image)
+        frame_count = _check_image(dataset, shown_image)
         radiographs = []
-        for frame, pixels in enumerate(_frames(dataset, frame_count, image)):
-            name = image if frame_count == 1 else f"{image}, frame {frame}"
+        for frame, pixels in enumerate(_frames(dataset, frame_count, shown_image)):
+            name = shown_image if frame_count == 1 else f"{shown_image}, frame {frame}"
             radiographs.append(_radiograph(frame_attributes(dataset, frame, name), pixels, (file, image, frame, name)))
     return radiographs
 
