@@ -28,6 +28,8 @@ from .storage import LUT_BITS, StoredImage
 
 DRR_COMMENT = "SparseAnatomy DRR"
 """Image Comments of an X-ray without soft tissue, spectrum and scatter: what standardization would make of a real one."""
+ANONYMOUS = ("Anonymous", "ANONYMOUS")
+"""Patient's Name and Patient ID of X-rays that name nobody: all of them have the same, so it is no patient's."""
 TUBE_CURRENT_MA = 10
 
 
@@ -127,7 +129,7 @@ def write_standardized(path: Path, intensity: np.ndarray, view: XrayView, series
         OSError: The file cannot be written.
     """
     dataset = _dataset(XRayAngiographicImageStorage, view, series, number)
-    dataset.PatientName, dataset.PatientID = "Anonymous", "ANONYMOUS"
+    dataset.PatientName, dataset.PatientID = ANONYMOUS
     dataset.ManufacturerModelName = "IntraopRecon"
     dataset.ImageType = ["DERIVED", "SECONDARY", "SINGLE PLANE"]
     dataset.DerivationDescription = derivation
