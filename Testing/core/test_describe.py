@@ -20,7 +20,8 @@ from IntraopReconLib.core.calibration.fiducials import read_fiducials
 from IntraopReconLib.core.calibration.poses import read_poses
 from IntraopReconLib.core.case import load_case
 from IntraopReconLib.core.collect import collect_case
-from IntraopReconLib.core.describe import describe_case, positioner_angles_deg
+from IntraopReconLib.core.describe import describe_case
+from IntraopReconLib.core.xrays.dicom_writer import positioner_angles_deg
 from SparseAnatomyLib.errors import Cancelled, InputError
 from SparseAnatomyLib.geometry import XrayView
 from SparseAnatomyLib.textfiles import writable

@@ -23,6 +23,7 @@ from .calibration.shots import poses_by_image, view_keys
 from .case import POSES_FILE, XRAYS_FOLDER, check_case_folder
 from .reconstruction import Report, silent
 from .xrays.dicom import read_radiographs
+from .xrays.dicom_writer import positioner_angles_deg
 from .xrays.radiograph import AttenuationImage, Radiograph, attenuation
 
 DESCRIPTION_FILE, FRAMES_FILE = "xrays.json", "frames.npz"
@@ -84,20 +85,6 @@ def describe_case(case: Path, out: Path, report: Report = silent) -> dict[str, P
     write_together(Path(out), [*pictures, FRAMES_FILE, DESCRIPTION_FILE], write)
     report(1.0, "Done")
     return {"description": Path(out) / DESCRIPTION_FILE, "frames": Path(out) / FRAMES_FILE}
-
-
-def positioner_angles_deg(view: XrayView) -> tuple[float, float]:
-    """Return the angles of a C-arm that stands as a view, for a patient on the back.
-
-    Returns:
-        Primary (LAO positive) and secondary (CRA positive) angle in degrees.
-
-    Source: DICOM PS3.3 C.8.7.5.1.2.
-    """
-    columns, rows = view.size_px
-    middle = view.pixel_lps_mm(np.array([[(columns - 1) / 2, (rows - 1) / 2]]))[0]
-    left, back, head = (middle - view.source_lps_mm) / np.linalg.norm(middle - view.source_lps_mm)
-    return float(np.rad2deg(np.arctan2(left, -back))), float(np.rad2deg(np.arcsin(np.clip(head, -1, 1))))
 
 
 def _radiographs(case: Path, posed: set[str]) -> list[Radiograph]:
