@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,11 @@ def read_json(path: Path, what: str) -> Any:
         return json.loads(read_text(path, what))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{Path(path).name} is not a valid JSON file: {error}.", f"Choose {what}.") from error
+
+
+def writable(name: str) -> str:
+    """Return a file's name as text files and pictures can hold it: bytes that are no UTF-8, which Linux allows, become U+FFFD."""
+    return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", name)
 
 
 def replace_text(path: Path, text: str) -> None:

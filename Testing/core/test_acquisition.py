@@ -10,6 +10,7 @@ import pytest
 from phantom_scene import REGION
 
 from IntraopReconLib.core.acquisition import prepare
+from IntraopReconLib.core.grading import graded
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.frames import transform_points
 
@@ -143,3 +144,10 @@ def test_a_region_outside_every_view_is_refused(views, shift):
     center = tuple(float(a + b) for a, b in zip(REGION.center_lps_mm, shift, strict=True))
     with pytest.raises(InputError, match="region of interest"):
         prepare(views, replace(REGION, center_lps_mm=center), 0)
+
+
+def test_views_that_are_left_out_do_not_count_towards_the_grade():
+    acquisition = prepare(phantom_scene.measured(phantom_scene.poses(11)), REGION, 0)
+    assert graded(acquisition, np.ones(8), 0.0) == ("good", [])
+    grade, (sentence,) = graded(acquisition.without(np.arange(3, 11), 0), np.ones(8), 0.0)
+    assert grade == "poor" and "Only 3 X-rays" in sentence

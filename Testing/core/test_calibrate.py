@@ -151,6 +151,17 @@ def test_another_phantom_and_another_unit_are_told():
     assert small.problems == ()
 
 
+def test_another_phantom_fits_no_single_view_by_chance_because_the_intrinsics_are_rough():
+    jig = volume_jig(count=24)
+    view = replace(shot("view", pose(0, 0, 0, jig), jig, false=3), kind=None, camera_from_lps=None)
+    other = Beads(np.random.default_rng(15).uniform(-60, 60, (8, 3)))  # of which the loose tolerances explain six
+    rough = CalibrationSettings(bundle=BundleSettings(focal_tolerance=0.02, principal_point_tolerance_px=7.0))
+    (one,) = calibrate_views([view], other, CAMERA, rough).views
+    assert one.grade == "red" and one.view is None
+    (own,) = calibrate_views([view], jig, CAMERA, rough).views
+    assert own.grade == "green"
+
+
 @pytest.mark.parametrize(
     ("position", "words"),
     [

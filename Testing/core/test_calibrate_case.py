@@ -23,9 +23,12 @@ from IntraopReconLib.core.calibration.distortion_file import write_distortion
 from IntraopReconLib.core.calibration.fiducials import write_fiducials
 from IntraopReconLib.core.calibration.poses import PosedImage, read_poses, write_poses
 from IntraopReconLib.core.case import load_case
+from IntraopReconLib.core.xrays.dicom import read_radiographs
 from IntraopReconLib.core.xrays.dicom_writer import write_xray
+from IntraopReconLib.core.xrays.radiograph import attenuation
 from IntraopReconLib.worker import __main__ as worker
 from SparseAnatomyLib.errors import Cancelled, InputError
+from SparseAnatomyLib.frames import affine
 from SparseAnatomyLib.geometry import XrayView
 from SparseAnatomyLib.protocol import Request, Warn
 from SparseAnatomyLib.worker import Job
@@ -251,6 +254,10 @@ def test_distortion_is_corrected_in_poses_and_in_the_images_of_a_reconstruction(
         column, row = one.view.project(JIG.position_lps_mm).round().astype(int).T
         assert not view.mask[row, column].any()
         assert view.mask.mean() > 0.8
+    write_poses(case / "poses.json", [replace(one, view=one.view.transformed(affine(np.eye(3), [1, 0, 0]))) for one in posed])
+    moved = load_case(case)
+    assert any("not corrected in xrays/view_000.dcm and 4 more X-rays" in warning for warning in moved.warnings)
+    np.testing.assert_array_equal(moved.views[0].attenuation[:9], attenuation(read_radiographs(case / "xrays")[0]).attenuation[:9])
     write_distortion(case / "arm.json", Distortion.none((512, 512)))
     with pytest.raises(InputError, match=r"arm\.json is for images of 512 × 512 pixels"):
         calibrate_case(case, CalibrationFiles(distortion=case / "arm.json"))
@@ -286,6 +293,10 @@ def test_another_jig_is_told_and_the_earlier_poses_stay(case, calibrated):
     assert (case / "poses.json").read_bytes() == before
     assert _data(case)["without_pose"] == 2
     assert (case / "calibration" / "calibration.html").is_file()
+    write_poses(case / "poses.json", [PosedImage(f"xrays/view_00{n}.dcm", CAMERA.view(calibrated[1][n]), 0, AIR) for n in (0, 1)])
+    loaded = load_case(case)
+    assert any("no pose for xrays/view_000.dcm and 1 more X-ray:" in warning for warning in loaded.warnings)
+    np.testing.assert_array_equal(loaded.views[0].mask, attenuation(read_radiographs(case / "xrays")[0], AIR).mask)
 
 
 def test_a_flat_jig_lowers_the_grade(tmp_path):

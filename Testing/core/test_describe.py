@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -19,9 +20,11 @@ from IntraopReconLib.core.calibration.fiducials import read_fiducials
 from IntraopReconLib.core.calibration.poses import read_poses
 from IntraopReconLib.core.case import load_case
 from IntraopReconLib.core.collect import collect_case
-from IntraopReconLib.core.describe import describe_case, positioner_angles_deg
+from IntraopReconLib.core.describe import describe_case
+from IntraopReconLib.core.xrays.dicom_writer import positioner_angles_deg
 from SparseAnatomyLib.errors import Cancelled, InputError
 from SparseAnatomyLib.geometry import XrayView
+from SparseAnatomyLib.textfiles import writable
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +139,16 @@ def test_a_folder_of_files_becomes_a_case_once(calibrated: Path, tmp_path: Path)
     assert collect_case([folder], tmp_path / "cases")[0].name == "Patient images 2"
 
 
+def test_other_x_rays_of_the_same_names_and_sizes_are_another_case(calibrated: Path, tmp_path: Path):
+    for number, day in enumerate(("monday", "tuesday")):
+        (tmp_path / day / "DICOM").mkdir(parents=True)
+        content = bytearray((calibrated / "xrays" / "view_000.dcm").read_bytes())
+        content[0] = number  # of the preamble, which says nothing
+        (tmp_path / day / "DICOM" / "IM0000.dcm").write_bytes(content)
+    cases = [collect_case([tmp_path / day / "DICOM"], tmp_path / "cases")[0] for day in ("monday", "tuesday", "monday")]
+    assert [case.name for case in cases] == ["DICOM", "DICOM 2", "DICOM"]
+
+
 def test_identifiers_are_no_names(calibrated: Path, tmp_path: Path):
     names = ["1.2.826.0.1.3680043.8.498.1234567890", "IM_0001"]
     for number, name in enumerate(names):
@@ -170,6 +183,22 @@ def test_beads_by_hand_count_and_go_again(case: Path, tmp_path: Path):
     assert not list((case / "calibration").glob("beads_*"))
 
 
+def test_beads_by_hand_are_not_those_of_an_x_ray_that_was_taken_again(case: Path, tmp_path: Path):
+    view = described(case, tmp_path / "before")["views"][0]
+    place_beads(case, {view["key"]: [[*bead["center_px"], bead["size"]] for bead in view["beads"][1:]]})
+    assert calibrate_case(case).grades["red"] == 0
+    shutil.copyfile(case / "xrays" / "view_004.dcm", case / "xrays" / "view_000.dcm")
+    (case / "xrays" / "view_004.dcm").unlink()
+    for _ in range(2):  # the record of the calibration is that of the new X-ray now, the list is not
+        result = calibrate_case(case)
+        assert any("view_000.dcm has changed since beads were placed in it" in warning for warning in result.warnings)
+        assert result.grades["red"] == 0
+        assert not described(case, tmp_path / "after")["views"][0]["placed_by_hand"]
+    place_beads(case, {view["key"]: [[*bead["center_px"], ""] for bead in described(case, tmp_path / "new")["views"][0]["beads"]]})
+    assert not any("were placed" in warning for warning in calibrate_case(case).warnings)
+    assert described(case, tmp_path / "again")["views"][0]["placed_by_hand"]
+
+
 @pytest.mark.parametrize("beads", [{"../x": [[1, 2, ""]]}, {"": None}, {"a/b": None}, {"a": []}, {"a": [[1, "b", ""]]}, {"a": [[1]]}])
 def test_beads_that_are_none_are_refused(tmp_path: Path, beads: dict):
     with pytest.raises(InputError):
@@ -192,6 +221,20 @@ def test_a_jig_of_the_scene_is_written_into_the_case(tmp_path: Path):
     for points in ([], [[1, 2]], [[1, 2, "x", ""]]):
         with pytest.raises(InputError):
             write_jig(tmp_path, points)
+
+
+def test_images_of_any_name_are_calibrated_and_read(case: Path, tmp_path: Path):
+    names = ["a$x_$b.dcm", "山田\u3000太郎.dcm", os.fsdecode(b"R\xf6ntgen.dcm")]
+    for number, name in enumerate(names):
+        try:
+            (case / "xrays" / f"view_{number:03d}.dcm").rename(case / "xrays" / name)
+        except OSError:  # a file system that holds Unicode alone
+            names.remove(name)
+    calibrate_case(case)
+    assert {Path(posed.image).name for posed in read_poses(case / "poses.json")} >= set(names)
+    shown = {view.name for view in load_case(case).views}
+    assert shown >= {f"xrays/{writable(name)}" for name in names}
+    assert {view["name"] for view in described(case, tmp_path / "out")["views"]} == shown
 
 
 def test_skipped_views_are_left_out(case: Path):

@@ -117,6 +117,15 @@ def test_folder_is_read_in_order_and_what_is_no_image_is_passed_over(tmp_path: P
     assert read_radiographs(tmp_path / "b" / "1.dcm", tmp_path)[0].name == "b/1.dcm"
 
 
+def test_numbers_in_names_are_read_in_the_order_that_they_count(tmp_path: Path):
+    names = ["1.dcm", "2.dcm", "IM2/1.dcm", "im10/1.dcm", "im10/2.dcm", "x1.dcm", "x01.dcm", "x" + "9" * 100 + ".dcm"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path / name, xray_dataset(stored_pixels()))
+    found = [radiograph.name for radiograph in read_radiographs(tmp_path)]
+    assert found == [*names[:3], "im10/1.dcm", "im10/2.dcm", "x01.dcm", "x1.dcm", names[-1]]
+
+
 def test_a_link_to_an_image_that_is_gone_is_said(tmp_path: Path):
     write(tmp_path / "a.dcm", xray_dataset(stored_pixels()))
     try:

@@ -183,9 +183,12 @@ def test_xrays_without_a_patient_or_that_have_changed_name_nobody(result, tmp_pa
     path.write_bytes(content + b"\0\0")
     changed = identity_of_result(result)
     path.write_bytes(content)
+    _retag(result.parent, PatientName="Anonymous", PatientID="ANONYMOUS")
+    standardized = identity_of_result(result)
+    assert standardized.patient["PatientID"].startswith("ANON-")  # not the one that all standardized X-rays share
     _retag(result.parent, PatientName="", PatientID="")
     empty = identity_of_result(result)
-    for identity in (changed, empty, identity_of_result(None)):
+    for identity in (changed, standardized, empty, identity_of_result(None)):
         assert identity.is_anonymous
         export_dicom(tmp_path / "out", source(identity))
         image = slices(tmp_path / "out")[0]

@@ -149,6 +149,17 @@ def test_pixel_spacing_stands_in_and_absence_is_none(tmp_path: Path):
     assert bare.pixel_spacing_mm is bare.source_to_detector_mm is bare.positioner_primary_deg is None
 
 
+@pytest.mark.parametrize("kind", ["GEOMETRY", "FIDUCIAL"])
+def test_pixel_spacing_at_the_patient_is_no_pitch_of_the_detector(tmp_path: Path, kind: str):
+    tags = {"PixelSpacing": [0.1, 0.2], "PixelSpacingCalibrationType": kind}
+    radiograph = read_one(tmp_path, xray_dataset(stored_pixels(), **tags))
+    assert radiograph.pixel_spacing_mm is None
+    assert any("at the patient" in warning for warning in radiograph.warnings)
+    at_detector = read_one(tmp_path, xray_dataset(stored_pixels(), ImagerPixelSpacing=[0.3, 0.4], **tags))
+    assert at_detector.pixel_spacing_mm.value == (0.3, 0.4)
+    assert not any("at the patient" in warning for warning in at_detector.warnings)
+
+
 def test_zero_distance_is_ignored_with_a_warning(tmp_path: Path):
     radiograph = read_one(tmp_path, xray_dataset(stored_pixels(), DistanceSourceToDetector="0"))
     assert radiograph.source_to_detector_mm is None

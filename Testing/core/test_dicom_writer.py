@@ -112,9 +112,15 @@ def test_positioner_angles(source, angles):
     forward = -np.array(source) / np.linalg.norm(source)
     down = np.array([0, 0, -1.0]) + forward[2] * forward
     down /= np.linalg.norm(down)
-    view = XrayView(source, np.array(source) + 1000 * forward, np.cross(down, forward), down, (4, 4))
+    columns = np.cross(down, forward)
+    view = XrayView(source, source + 1000 * forward - 1.5 * (columns + down), columns, down, (4, 4))
     assert not view.is_mirrored
     np.testing.assert_allclose(positioner_angles_deg(view), angles, atol=1e-3)
+
+
+def test_positioner_angles_are_those_of_the_receptors_place_not_of_its_normal():
+    view = XrayView([0, 600, 0], [98.5, -400, 1.5], [1, 0, 0], [0, 0, -1], (4, 4))  # shifted by 100 mm to the patient's left
+    np.testing.assert_allclose(positioner_angles_deg(view), (np.degrees(np.arctan(0.1)), 0), atol=1e-6)
 
 
 def test_same_key_same_file(tmp_path, intensity):

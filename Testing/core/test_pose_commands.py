@@ -14,6 +14,7 @@ from tiny_case import make_tiny_case
 from IntraopReconLib import cli
 from IntraopReconLib.core.calibration.correspondence import Beads
 from IntraopReconLib.core.calibration.fiducials import write_fiducials
+from IntraopReconLib.core.calibration.formats.matrices import matrices_text
 from IntraopReconLib.core.calibration.poses import read_poses, write_poses
 
 
@@ -43,11 +44,42 @@ def test_out_and_in_again(case, tmp_path, capsys, format, order):
     out = tmp_path / {"matrices": "p.txt", "matrices-json": "p.json", "rtk": "p.xml"}.get(format, "poses")
     assert run(capsys, "export-poses", case, "--out", out, "--format", format)[0] == 0
     code, said, warned = run(capsys, "import-poses", case, out)
-    assert (code, warned) == (0, "") and "4 poses" in said
+    assert code == 0 and "4 poses" in said
+    by_order = format in ("matrices", "rtk")
+    assert warned.count("\n") == by_order and ("view_003.dcm has p." in warned) == by_order
     for one, two in zip(before, read_poses(case / "poses.json"), strict=True):
         assert (one.image, one.frame, one.air_intensity) == (two.image, two.frame, two.air_intensity)
         np.testing.assert_allclose(one.view.projection_matrix, two.view.projection_matrix, rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(one.view.detector_origin_lps_mm, two.view.detector_origin_lps_mm, atol=1e-3)
+
+
+def test_poses_without_names_follow_the_numbers_of_the_images_and_of_their_files(case, tmp_path, capsys):
+    posed = [replace(one, image=f"xrays/{n}.dcm") for n, one in zip((2, 10, 11, 100), read_poses(case / "poses.json"), strict=True)]
+    for old, new in zip(sorted((case / "xrays").iterdir()), posed, strict=True):
+        old.rename(case / new.image)
+    write_poses(case / "poses.json", posed)
+    run(capsys, "export-poses", case, "--out", tmp_path / "all.txt", "--format", "matrices")
+    (tmp_path / "files").mkdir()
+    for number, one in zip((9, 10, 99, 101), posed, strict=True):
+        (tmp_path / "files" / f"shot{number}.txt").write_text(matrices_text([one]))
+    for source in ("all.txt", "files"):
+        code, _, warned = run(capsys, "import-poses", case, tmp_path / source)
+        assert code == 0 and "Only their order" in warned
+        for before, after in zip(posed, read_poses(case / "poses.json"), strict=True):
+            assert before.image == after.image
+            np.testing.assert_allclose(before.view.source_lps_mm, after.view.source_lps_mm, atol=1e-3)
+
+
+def test_files_with_one_matrix_are_those_of_the_images_that_they_are_named_after(case, tmp_path, capsys):
+    posed = read_poses(case / "poses.json")
+    files = [tmp_path / f"view_{number:03d}.txt" for number in range(4)]
+    for file, one in zip(files, posed, strict=True):
+        file.write_text(matrices_text([one]))
+    code, _, warned = run(capsys, "import-poses", case, *files[:0:-1])
+    assert code == 0 and "view_000.dcm has no pose" in warned and "order" not in warned
+    for before, after in zip(posed[1:], read_poses(case / "poses.json"), strict=True):
+        assert before.image == after.image
+        np.testing.assert_allclose(before.view.source_lps_mm, after.view.source_lps_mm, atol=1e-3)
 
 
 def test_intrinsics_go_before_the_tags(case, tmp_path, capsys):
@@ -95,6 +127,8 @@ def test_a_case_without_xrays_and_a_place_that_cannot_be_written(case, tmp_path,
     (tmp_path / "file").write_text("")
     assert run(capsys, "export-poses", case, "--out", tmp_path / "file" / "p.txt", "--format", "matrices")[0] == 2
     assert run(capsys, "export-poses", tmp_path, "--out", tmp_path / "p.txt", "--format", "matrices")[0] == 2
+    code, _, said = run(capsys, "export-poses", case, "--out", tmp_path, "--format", "rtk")
+    assert code == 2 and "is a folder" in said
 
 
 def test_the_command_that_comes_next_can_be_pasted(original, tmp_path, capsys):

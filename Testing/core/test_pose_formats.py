@@ -33,7 +33,7 @@ from IntraopReconLib.core.calibration.formats.mayacam import read_mayacam
 from IntraopReconLib.core.calibration.pose_formats import export_poses, import_poses, unseen_beads
 from IntraopReconLib.core.calibration.poses import PosedImage, write_poses
 from SparseAnatomyLib.errors import InputError
-from SparseAnatomyLib.frames import LPS_FROM_RAS
+from SparseAnatomyLib.frames import LPS_FROM_RAS, affine
 
 FORMATS = {
     "matrices": "poses.txt",
@@ -269,6 +269,19 @@ def test_images_that_the_file_names_are_found_or_missed(tmp_path, stated, said):
     assert (first.image, second.image) == ("xrays/a.dcm", "xrays/b.dcm")
     check_same(first.view, other)
     check_same(second.view, KNOWN)
+
+
+@pytest.mark.parametrize("format", ["slicer", "mayacam"])
+def test_images_named_by_their_identifiers_keep_their_last_number(tmp_path, format):
+    names = ["xrays/1.2.840.1", "xrays/1.2.840.2", "xrays/1.2.840.3.dcm", "xrays/knee.left.ima"]
+    views = [KNOWN.transformed(affine(np.eye(3), [shift, 0, 0])) for shift in range(4)]
+    posed = [PosedImage(name, square_pixels(view)) for name, view in zip(names, views, strict=True)]
+    written = export_poses(posed, tmp_path / "out", format)
+    assert {file.stem for file in written} == {"1.2.840.1", "1.2.840.2", "1.2.840.3", "knee.left"}
+    found = import_poses(tmp_path / "out", case_images_of(posed[::-1]))
+    for before, after in zip(posed[::-1], found, strict=True):
+        assert after.image == before.image
+        check_same(after.view, before.view)
 
 
 def test_our_own_file_comes_through_the_same_door(tmp_path):

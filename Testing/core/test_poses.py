@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,12 @@ def test_round_trip_keeps_every_bit(tmp_path: Path):
             np.testing.assert_array_equal(getattr(before.view, name), getattr(after.view, name))
 
 
+@pytest.mark.parametrize("name", ["山田\u3000太郎", "a\u00a0b", "R\udcf6ntgen", "ro\u00adse"])
+def test_names_of_any_script_are_read_as_they_were_written(tmp_path: Path, name: str):
+    write_poses(tmp_path / "poses.json", [replace(_read(tmp_path, DOCUMENT)[0], image=f"xrays/{name}.dcm")])
+    assert read_poses(tmp_path / "poses.json")[0].image == f"xrays/{name}.dcm"
+
+
 def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path):
     path = tmp_path / "poses.json"
     path.write_text("old")
@@ -125,6 +132,8 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path):
         ({"image": 3}, "image"),
         ({"image": ""}, "image"),
         ({"image": "xrays/\0.dcm"}, "image"),
+        ({"image": "xrays/a\nb.dcm"}, "image"),
+        ({"image": "xrays/\x85.dcm"}, "image"),
         ({"image": "/etc/passwd"}, "outside"),
         ({"image": "../other/view.dcm"}, "outside"),
         ({"image": "xrays/../../view.dcm"}, "outside"),

@@ -98,6 +98,13 @@ def test_what_slicer_itself_writes_is_read(tmp_path):
     np.testing.assert_allclose(corners(read_region(tmp_path / "slicer.mrk.json")), expected, atol=1e-5)
 
 
+def test_the_unit_may_be_coded_and_the_file_begin_with_a_byte_order_mark(write):
+    plain = read_region(write())
+    coded = write(coordinateUnits=["mm", "UCUM", "millimeter"])
+    coded.write_bytes(b"\xef\xbb\xbf" + coded.read_bytes())
+    assert read_region(coded) == plain
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -118,6 +125,7 @@ def test_what_slicer_itself_writes_is_read(tmp_path):
         ({"coordinateSystem": "IJK"}, "coordinate system"),
         ({"coordinateSystem": ["LPS"]}, "coordinate system"),
         ({"coordinateUnits": "m"}, "millimeters"),
+        ({"coordinateUnits": ["m", "UCUM", "meter"]}, "millimeters"),
     ],
 )
 def test_a_bad_roi_is_one_sentence_that_names_the_file(write, changes, words):
@@ -143,6 +151,6 @@ def test_noise_is_refused(tmp_path_factory, content):
 
 
 def test_a_missing_file_and_a_folder_are_input_errors(tmp_path):
-    for path in (tmp_path / "missing.mrk.json", tmp_path):
-        with pytest.raises(InputError, match="cannot be read"):
+    for path, said in ((tmp_path / "missing.mrk.json", "no file missing"), (tmp_path, "cannot be read")):
+        with pytest.raises(InputError, match=said):
             read_region(path)

@@ -260,6 +260,17 @@ def test_cts_are_found_and_held_out(tmp_path):
             find_cts(folder, held_out)
 
 
+def test_cts_with_dots_in_their_names_are_told_apart(tmp_path):
+    names = ["1.2.840.1.nii.gz", "1.2.840.2.nii.gz", "smith.2024.nrrd", "smith.2025.nrrd"]
+    for name in (*names, "smith.2024_labels.nrrd"):
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in find_cts(tmp_path)] == names
+    assert [path.name for path in find_cts(tmp_path, ("smith.2024", "1.2.840.1"))] == [names[1], names[3]]
+    (tmp_path / "smith.2025.mha").write_bytes(b"")
+    with pytest.raises(InputError, match=r"two CTs called smith\.2025"):
+        find_cts(tmp_path)
+
+
 def write_pair(folder, name: str, xray: np.ndarray, bone: np.ndarray) -> None:
     """Write a pair as images with pixels of 0.5 mm."""
     for part, values in (("xray", xray), ("bone", bone)):

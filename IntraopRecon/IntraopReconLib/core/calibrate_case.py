@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from .calibration.distortion_file import read_distortion, write_distortion
 from .calibration.fiducials import read_fiducials, write_fiducials
 from .calibration.intrinsics import CameraGroup, camera_groups, read_intrinsics
 from .calibration.jig_checks import check_jig
+from .calibration.placed_beads import PlacedList, hand_file, placed_lists, record_placed_lists
 from .calibration.poses import PosedImage, read_poses, write_poses
 from .calibration.shots import Shot, poses_by_image, read_shot, view_keys
 from .calibration.solve import Solution, find_unknown_beads, solve
@@ -28,7 +29,7 @@ from .calibration_config import CaseSettings
 from .case import POSES_FILE, XRAYS_FOLDER, check_case_folder
 from .reconstruction import Report, silent
 from .xrays.dicom import read_radiographs
-from .xrays.radiograph import attenuation
+from .xrays.radiograph import Radiograph, attenuation
 
 FIDUCIALS_FILE = "fiducials.mrk.json"
 REPORT_FILE = "calibration.html"
@@ -103,14 +104,16 @@ def calibrate_case(
     distortion = _distortion(files, groups)
     earlier, notes = _earlier_poses(case)
     known = poses_by_image(earlier)
+    keys = view_keys(radiographs)
+    placed, stale = _placed_by_hand(case / FOLDER, dict(zip(keys, radiographs, strict=True)))
     shots = []
-    for number, (radiograph, key) in enumerate(zip(radiographs, view_keys(radiographs), strict=True)):
+    for number, (radiograph, key) in enumerate(zip(radiographs, keys, strict=True)):
         report(_FIND + (_SOLVE - _FIND) * number / len(radiographs), f"Finding the beads in {radiograph.name}")
         if number in differing:
             shots.append(Shot(radiograph, key, None, problem=differing[number]))
             continue
         entry = known.get((radiograph.image, radiograph.frame))
-        shots.append(read_shot(radiograph, key, entry, case / FOLDER / f"beads_{key}.mrk.json", settings.beads))
+        shots.append(read_shot(radiograph, key, entry, placed[key].path if key in placed else None, settings.beads))
     report(_SOLVE, "Finding the poses")
     solution = _solved(shots, groups, known_beads, (files.known_distance_mm, distortion, settings))
     report(_WRITE, "Drawing the X-rays")
@@ -118,7 +121,7 @@ def calibrate_case(
         "jig": _FOUND if solution.unknown else f"from {(files.fiducials or Path(FIDUCIALS_FILE)).name}",
         "known_distance_mm": files.known_distance_mm if solution.unknown else None,
         "inputs_sha256": _hashes(case, files, shots),
-        "notes": notes + _notes(solution, shots, files),
+        "notes": notes + stale + _notes(solution, shots, files),
     }
     data = calibration_data(solution, groups, distortion, settings, origin)
     _write_report(case / FOLDER, data, solution, distortion, report)
@@ -188,6 +191,23 @@ def _earlier_poses(case: Path) -> tuple[list[PosedImage], list[str]]:
         return [], [f"The earlier {POSES_FILE} was not used and is replaced: {error.message}"]
 
 
+def _placed_by_hand(folder: Path, radiographs: Mapping[str, Radiograph]) -> tuple[dict[str, PlacedList], list[str]]:
+    """Return the lists of beads placed by hand that count, by key, and a sentence for each that was made for another X-ray.
+
+    They are written down at once: even if no pose is found, they belong to these X-rays.
+    """
+    lists = placed_lists(folder, {key: radiograph.path for key, radiograph in radiographs.items()})
+    if lists:
+        record_placed_lists(folder, lists.values())
+    stale = [
+        f"{radiographs[key].name} has changed since beads were placed in it by hand, so they were not used. Place them again if beads are "
+        f"missed, or remove {FOLDER}/{one.path.name}."
+        for key, one in lists.items()
+        if one.is_stale
+    ]
+    return {key: one for key, one in lists.items() if not one.is_stale}, stale
+
+
 def _solved(
     shots: Sequence[Shot],
     groups: Sequence[CameraGroup],
@@ -219,7 +239,7 @@ def _notes(solution: Solution, shots: Sequence[Shot], files: CalibrationFiles) -
 def _hashes(case: Path, files: CalibrationFiles, shots: Sequence[Shot]) -> dict[str, str]:
     """Return the checksums of all inputs: files of the case by their path in it, others by their name."""
     paths = {shot.radiograph.image: shot.radiograph.path for shot in shots}
-    paths |= {f"{FOLDER}/beads_{shot.key}.mrk.json": case / FOLDER / f"beads_{shot.key}.mrk.json" for shot in shots if shot.by_hand}
+    paths |= {f"{FOLDER}/{hand_file(shot.key)}": case / FOLDER / hand_file(shot.key) for shot in shots if shot.by_hand}
     extra = [files.fiducials or case / FIDUCIALS_FILE, files.intrinsics, files.distortion]
     paths |= {path.name: path for path in extra if path is not None and path.exists()}
     return {name: sha256(path) for name, path in paths.items()}

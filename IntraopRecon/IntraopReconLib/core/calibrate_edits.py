@@ -13,14 +13,10 @@ from SparseAnatomyLib.staging import write_together
 
 from .calibration.calibration_file import FOLDER
 from .calibration.fiducials import KIND_OF_SIZE, Fiducials, write_fiducials
+from .calibration.placed_beads import hand_file
 
 JIG_FILE = "jig.mrk.json"
 _REMEDY = "Restart the application, so that the panel and its worker come from the same version."
-
-
-def hand_file(key: str) -> str:
-    """Return the name of the file with the beads of an X-ray that were placed by hand, in the folder of the calibration."""
-    return f"beads_{key}.mrk.json"
 
 
 def place_beads(case: Path, beads: Mapping[str, Sequence[Sequence[Any]] | None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,17 +55,19 @@ def write_picture(path: Path, solved: SolvedShot, entry: Mapping[str, Any]) -> N
     grade = entry["grade"]
     banner = {"facecolor": GRADE_COLORS[grade], "edgecolor": "none", "pad": 5}
     figure.text(0.012, 1 - 0.26 / total, grade.upper(), color="white", fontsize=11, weight="bold", va="center", bbox=banner)
-    figure.text(0.125, 1 - 0.21 / total, _fitted(headline(entry), 92), color="black", fontsize=10.5, va="center")
+    text = {"va": "center", "parse_math": False}  # a $ in a name begins no formula
+    figure.text(0.125, 1 - 0.21 / total, _fitted(headline(entry), 92), color="black", fontsize=10.5, **text)
     reason = entry["problems"][0]["message"] if entry["problems"] else ""
-    figure.text(
-        0.125, 1 - 0.43 / total, reason if len(reason) < 118 else reason[:116] + "…", color=GRADE_COLORS[grade], fontsize=8.5, va="center"
-    )
+    reason = reason if len(reason) < 118 else reason[:116] + "…"
+    figure.text(0.125, 1 - 0.43 / total, reason, color=GRADE_COLORS[grade], fontsize=8.5, **text)
     marks = [("explained by the pose", MATCHED, "-"), ("not explained", UNEXPLAINED, "-"), ("expected, not detected", EXPECTED, ":")]
     handles = [Line2D([], [], color=color, ls=style, lw=1.6, label=label) for label, color, style in marks]
     if magnification:
         handles.append(Line2D([], [], color=ARROW, lw=2, label=f"residual, drawn {magnification} × as long"))
     figure.legend(handles=handles, loc="lower left", ncols=4, fontsize=8.5, frameon=False, bbox_to_anchor=(0, -0.004), columnspacing=1.4)
-    figure.savefig(path, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # boxes stand for what the font lacks
+        figure.savefig(path, format="png")
 
 
 def headline(entry: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from .calibration.fiducials import KIND_OF_SIZE
 from .calibration.intrinsics import CameraGroup
 from .calibration.jig_checks import Problem
 from .calibration.jig_layout import jig_layout
-from .calibration.poses import GRADES
+from .calibration.poses import GRADES, VECTORS
 from .calibration.solve import Solution, SolvedShot
 from .calibration_config import CaseSettings
 from .templates import template
@@ -154,6 +154,7 @@ def _view(solved: SolvedShot, solution: Solution, distortion: Distortion | None,
         "grade": solved.grade,
         "looked_at": shot.image is not None,
         "has_pose": pose is not None,
+        "geometry": {name: getattr(calibrated.view, name) for name in VECTORS} if pose else None,
         "explained": len(bead_of_point),
         "reprojection_rms_px": pose.rms_px if pose else None,
         "placed_by_hand": shot.by_hand,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.provenance import sha256
 
 from .calibration.calibration_file import FILE, FOLDER, CalibrationRecord, read_record
+from .calibration.distortion import Distortion
 from .calibration.inpaint import inpaint
 from .calibration.poses import PosedImage, read_poses
 from .xrays.dicom import read_radiographs
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 LEAST_VIEWS = 2
 POSES_FILE = "poses.json"
 XRAYS_FOLDER = "xrays"
+_AGAIN = "Calibrate the case again."
+_OR_WITHOUT = "Calibrate the case again, or remove its folder calibration if the poses are for the images as they are."
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +54,8 @@ def load_case(folder: Path, skipped: Collection[str] = ()) -> Case:
     """Read the images and poses of a case.
 
     Images without a pose and views that the calibration graded red are left out with a warning. Where `calibration/calibration.json` tells
-    which beads an image shows, they are taken out of it and out of its mask, and distortion that the calibration corrected is corrected.
+    which beads an image shows, they are taken out of it and out of its mask; distortion that the calibration corrected is corrected where
+    the pose is the one that it found.
 
     Args:
         folder: Holds `xrays/` and `poses.json`, as INTERFACES states.
@@ -72,7 +76,7 @@ def load_case(folder: Path, skipped: Collection[str] = ()) -> Case:
     radiographs = _radiographs(folder, poses)
     record = read_record(folder)
     warnings = _unposed(radiographs, poses)
-    views, used, cleaned = [], {POSES_FILE}, 0
+    views, used, done = [], {POSES_FILE}, _Done()
     for posed in poses:
         radiograph = radiographs[posed.image, posed.frame]
         if radiograph.name in skipped:
@@ -86,15 +90,11 @@ def load_case(folder: Path, skipped: Collection[str] = ()) -> Case:
         facts = stored_facts(radiograph, image)
         warnings += [*radiograph.warnings, *image.warnings]
         if record is not None:
-            image, beads, stale = _without_beads(folder, radiograph, image, record)
-            facts = _corrected(facts, record) if beads else facts
-            cleaned += beads > 0
-            warnings += stale
+            image, facts = _as_calibrated(posed, radiograph, (image, facts), record, done)
             used.add(f"{FOLDER}/{FILE}")
         views.append(MeasuredView(radiograph.name, image.attenuation, image.mask, posed.view, _pose_sigma_mm(posed), facts))
         used.add(posed.image)
-    if cleaned:
-        warnings.append(f"Beads were taken out of {cleaned} X-ray{'s' if cleaned > 1 else ''}: what lay behind them does not count.")
+    warnings += done.sentences()
     if len(views) < LEAST_VIEWS:
         count = "no usable view" if not views else "one usable view"
         raise InputError(f"The case {folder.name} has {count}, but at least two are needed.", "Add X-rays, or calibrate the case again.")
@@ -114,27 +114,66 @@ def check_case_folder(folder: Path) -> None:
     raise InputError(f"The case folder {folder.name or folder} {'is a file' if is_file else 'does not exist'}.", remedy)
 
 
-def _without_beads(
-    folder: Path, radiograph: Radiograph, image: AttenuationImage, record: CalibrationRecord
-) -> tuple[AttenuationImage, int, list[str]]:
-    """Take the beads out of an image that the calibration saw; return it with their number, and a warning if it saw another."""
+@dataclass
+class _Done:
+    """What was done to the images with the help of a calibration, by their names."""
+
+    cleaned: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    unsolved: list[str] = field(default_factory=list)
+    distorted: list[str] = field(default_factory=list)
+
+    def sentences(self) -> list[str]:
+        """Return it in words."""
+        found = [f"{name} has changed since it was calibrated: its beads were not taken out. {_AGAIN}" for name in self.changed]
+        if self.unsolved:
+            said = f"The last calibration found no pose for {_several(self.unsolved)}: beads and distortion were left as they are."
+            found.append(f"{said} {_OR_WITHOUT}")
+        if self.distorted:
+            said = f"Distortion was not corrected in {_several(self.distorted)}: the pose is not the one that the calibration found."
+            found.append(f"{said} {_OR_WITHOUT}")
+        if self.cleaned:
+            count = f"{len(self.cleaned)} X-ray{'s' if len(self.cleaned) > 1 else ''}"
+            found.append(f"Beads were taken out of {count}: what lay behind them does not count.")
+        return found
+
+
+def _several(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more X-ray{'s' if len(names) > 2 else ''}"
+
+
+def _as_calibrated(
+    posed: PosedImage, radiograph: Radiograph, seen: tuple[AttenuationImage, StoredFacts], record: CalibrationRecord, done: _Done
+) -> tuple[AttenuationImage, StoredFacts]:
+    """Return image and facts without beads and distortion, as far as the calibration saw this very image and its pose is that one."""
     recorded = record.views.get((radiograph.image, radiograph.frame))
+    image, facts = seen
     if recorded is None:
-        return image, 0, []
+        return seen
     if recorded.sha256 != sha256(radiograph.path):
-        return image, 0, [f"{radiograph.name} has changed since it was calibrated: its beads were not taken out. Calibrate the case again."]
-    without = inpaint(image.attenuation, image.mask, recorded.beads)
-    line_integrals, mask = without.image, without.mask
-    if record.distortion is not None:
-        line_integrals, mask = record.distortion.corrected_image(line_integrals, mask)
-    return replace(image, attenuation=line_integrals, mask=mask), len(recorded.beads), []
+        done.changed.append(radiograph.name)
+        return seen
+    if not recorded.has_pose:  # of a run that failed: its beads may be none, and the pose is another run's
+        done.unsolved.append(radiograph.name)
+        return seen
+    if recorded.beads:
+        without = inpaint(image.attenuation, image.mask, recorded.beads)
+        image = replace(image, attenuation=without.image, mask=without.mask)
+        done.cleaned.append(radiograph.name)
+    if record.distortion is None:
+        return image, facts
+    if not recorded.is_posed_as(posed.view):
+        done.distorted.append(radiograph.name)
+        return image, facts
+    line_integrals, mask = record.distortion.corrected_image(image.attenuation, image.mask)
+    return replace(image, attenuation=line_integrals, mask=mask), _corrected(facts, record.distortion)
 
 
-def _corrected(facts: StoredFacts, record: CalibrationRecord) -> StoredFacts:
+def _corrected(facts: StoredFacts, distortion: Distortion) -> StoredFacts:
     """Return the facts of an image after its distortion was corrected: what is drawn on it has moved."""
-    if record.distortion is None or facts.graphics is None:
+    if facts.graphics is None:
         return facts
-    moved, _ = record.distortion.corrected_image(facts.graphics.astype(np.float32), np.ones(facts.graphics.shape, bool))
+    moved, _ = distortion.corrected_image(facts.graphics.astype(np.float32), np.ones(facts.graphics.shape, bool))
     return replace(facts, graphics=moved > 0)
 
 

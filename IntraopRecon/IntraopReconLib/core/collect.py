@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import filecmp
 import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.ordering import natural_key
 from SparseAnatomyLib.staging import write_together
 
 from .case import POSES_FILE, XRAYS_FOLDER
@@ -83,7 +85,7 @@ def _xrays(sources: Sequence[Path], report: Report) -> tuple[dict[str, Path], li
 
 
 def _files_in(folder: Path) -> list[Path]:
-    found = (file for file in sorted(folder.rglob("*")) if file.is_file() and file.name.upper() != "DICOMDIR")
+    found = (file for file in sorted(folder.rglob("*"), key=natural_key) if file.is_file() and file.name.upper() != "DICOMDIR")
     return [file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
 
 
@@ -114,8 +116,9 @@ def _case_of(files: dict[str, Path], cases: Path, name: str) -> Path:
 
 
 def _holds(folder: Path, files: dict[str, Path]) -> bool:
-    there = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()} if folder.is_dir() else {}
-    return there == {name: path.stat().st_size for name, path in files.items()}
+    """Return whether a folder holds just these files: of uncompressed X-rays, names and sizes are often the same on other days."""
+    there = {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
+    return there == set(files) and all(filecmp.cmp(folder / name, path, shallow=False) for name, path in files.items())
 
 
 def _copy(files: dict[str, Path], folder: Path) -> None:

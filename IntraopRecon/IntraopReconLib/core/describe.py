@@ -16,13 +16,14 @@ from SparseAnatomyLib.provenance import json_ready, sha256
 from SparseAnatomyLib.staging import write_together
 from SparseAnatomyLib.textfiles import read_json
 
-from .calibrate_edits import hand_file
 from .calibration.calibration_file import FILE, FOLDER, read_record
+from .calibration.placed_beads import placed_lists
 from .calibration.poses import PosedImage, read_poses
 from .calibration.shots import poses_by_image, view_keys
 from .case import POSES_FILE, XRAYS_FOLDER, check_case_folder
 from .reconstruction import Report, silent
 from .xrays.dicom import read_radiographs
+from .xrays.dicom_writer import positioner_angles_deg
 from .xrays.radiograph import AttenuationImage, Radiograph, attenuation
 
 DESCRIPTION_FILE, FRAMES_FILE = "xrays.json", "frames.npz"
@@ -58,17 +59,19 @@ def describe_case(case: Path, out: Path, report: Report = silent) -> dict[str, P
     known = poses_by_image(_poses(case, notes))
     radiographs = _radiographs(case, {image for image, _ in known})
     entries = _calibrated(case, notes)
+    keys = view_keys(radiographs)
+    lists = placed_lists(case / FOLDER, {key: radiograph.path for key, radiograph in zip(keys, radiographs, strict=True)})
     views: list[dict[str, Any]] = []
     frames: list[tuple[str, AttenuationImage, XrayView]] = []
 
     def write(folder: Path) -> None:
-        for number, (radiograph, key) in enumerate(zip(radiographs, view_keys(radiographs), strict=True)):
+        for number, (radiograph, key) in enumerate(zip(radiographs, keys, strict=True)):
             report(0.2 + 0.8 * number / len(radiographs), f"Looking at {radiograph.name}")
             posed = known.get((radiograph.image, radiograph.frame))
             entry = entries.get((radiograph.image, radiograph.frame), {})
             image, problem = _attenuation(radiograph, posed)
             view = {"name": radiograph.name, "key": key, "thumbnail": f"small_{number:03d}.png", "picture": f"large_{number:03d}.png"}
-            view["placed_by_hand"] = (case / FOLDER / hand_file(key)).exists()
+            view["placed_by_hand"] = key in lists and not lists[key].is_stale
             view |= _facts(radiograph, posed, entry) | {"problems": [*([problem] if problem else []), *_sentences(entry)]}
             views.append(view)
             _write_pictures(folder, view, radiograph, image)
@@ -82,20 +85,6 @@ def describe_case(case: Path, out: Path, report: Report = silent) -> dict[str, P
     write_together(Path(out), [*pictures, FRAMES_FILE, DESCRIPTION_FILE], write)
     report(1.0, "Done")
     return {"description": Path(out) / DESCRIPTION_FILE, "frames": Path(out) / FRAMES_FILE}
-
-
-def positioner_angles_deg(view: XrayView) -> tuple[float, float]:
-    """Return the angles of a C-arm that stands as a view, for a patient on the back.
-
-    Returns:
-        Primary (LAO positive) and secondary (CRA positive) angle in degrees.
-
-    Source: DICOM PS3.3 C.8.7.5.1.2.
-    """
-    columns, rows = view.size_px
-    middle = view.pixel_lps_mm(np.array([[(columns - 1) / 2, (rows - 1) / 2]]))[0]
-    left, back, head = (middle - view.source_lps_mm) / np.linalg.norm(middle - view.source_lps_mm)
-    return float(np.rad2deg(np.arctan2(left, -back))), float(np.rad2deg(np.arcsin(np.clip(head, -1, 1))))
 
 
 def _radiographs(case: Path, posed: set[str]) -> list[Radiograph]:

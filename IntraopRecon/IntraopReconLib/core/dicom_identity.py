@@ -19,6 +19,7 @@ from SparseAnatomyLib.provenance import sha256
 
 from .case import POSES_FILE
 from .result_folder import read_report
+from .xrays.dicom_writer import ANONYMOUS
 
 PATIENT = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex")  # PS3.3 C.7.1.1
 STUDY = (
@@ -104,7 +105,7 @@ def _joined(found: list[Dataset], folder: Path, nobody: Identity) -> Identity:
     patients = {(str(tags.get("PatientID", "")), str(tags.get("PatientName", ""))) for tags in found}
     if len(patients) > 1:
         raise InputError(f"The X-rays in {folder} name {len(patients)} patients.", "Export without them, or take out those of others.")
-    if patients == {("", "")}:
+    if patients <= {("", ""), ANONYMOUS[::-1]}:
         return nobody
     values = {**nobody.patient, **{name: _text(found[0], name) for name in PATIENT}}
     studies = {str(tags.get("StudyInstanceUID", "")) for tags in found}

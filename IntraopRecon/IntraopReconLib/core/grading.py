@@ -19,12 +19,9 @@ def graded(acquisition: Acquisition, covered: np.ndarray, withheld_rmse: float) 
         covered: Coverage of the volume, [k, j, i].
         withheld_rmse: Root mean square error of attenuation in the views that were withheld.
     """
-    found = []
-    if len(acquisition.geometries) < POOR_BELOW_VIEWS:
-        found.append(
-            f"Only {len(acquisition.geometries)} X-rays: details of this volume cannot be trusted. "
-            f"Take {POOR_BELOW_VIEWS} or more, better 25."
-        )
+    found, count = [], len(acquisition.used)
+    if count < POOR_BELOW_VIEWS:
+        found.append(f"Only {count} X-rays: details of this volume cannot be trusted. Take {POOR_BELOW_VIEWS} or more, better 25.")
     if float(covered.mean()) < POOR_BELOW_COVERAGE:
         found.append("The X-rays come from too similar directions or see too little of the region. Add views from other sides.")
     withheld = acquisition.withheld

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.ordering import natural_key
 from SparseAnatomyLib.staging import write_together
 
 from .calibration.correspondence import Beads
@@ -47,12 +48,13 @@ def import_into_case(
     if not xrays.is_dir():
         raise InputError(f"The case folder {folder.name or folder} has no folder {XRAYS_FOLDER}.", "Put the X-rays (DICOM) there.")
     images = case_images(read_radiographs(xrays, folder), read_intrinsics(intrinsics) if intrinsics else None)
-    posed = import_poses(files, images, settings)
+    warnings: list[str] = []
+    posed = import_poses(files, images, settings, warnings)
     air = _air_intensities(folder / POSES_FILE)
     posed = [replace(one, air_intensity=air.get((one.image, one.frame))) if one.air_intensity is None else one for one in posed]
     write_together(folder, [POSES_FILE], lambda staging: write_poses(staging / POSES_FILE, posed))
     found = {(one.image, one.frame) for one in posed}
-    warnings = [f"{one.image} has no pose and will be left out." for one in images if (one.image, one.frame) not in found]
+    warnings += [f"{one.image} has no pose and will be left out." for one in images if (one.image, one.frame) not in found]
     beads = _beads(folder)
     return posed, warnings + (unseen_beads(posed, beads) if beads is not None else [])
 
@@ -75,7 +77,7 @@ def export_from_case(folder: Path, path: Path, format: PoseFormat) -> tuple[list
         ResourceError: The disk is full.
     """
     folder = Path(folder)
-    posed = sorted(read_poses(folder / POSES_FILE), key=lambda one: (PurePosixPath(one.image), one.frame))
+    posed = sorted(read_poses(folder / POSES_FILE), key=lambda one: (natural_key(PurePosixPath(one.image)), one.frame))
     kept = [one for one in posed if one.grade != "red"]
     warnings = [f"{one.image} was left out: its calibration is graded red." for one in posed if one.grade == "red"]
     return export_poses(kept, path, format, _beads(folder)), warnings

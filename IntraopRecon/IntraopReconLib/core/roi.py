@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ import numpy as np
 from SparseAnatomyLib.errors import InputError
 
 from .config import Region
+from .markups import lps_signs, read_markups
 
 _DRAW = "Place the ROI in Slicer around the anatomy and save it as .mrk.json."
-_LPS_FROM = {"LPS": np.array([1.0, 1.0, 1.0]), "RAS": np.array([-1.0, -1.0, 1.0])}
-_LARGEST_BYTES = 1 << 24
+_CHOOSE = "the .mrk.json file that Slicer saves for the ROI"
 
 
 def read_region(path: Path) -> Region:
@@ -31,12 +30,11 @@ def read_region(path: Path) -> Region:
         InputError: No such file, no ROI in it, or one that is not placed or has no extent.
     """
     path = Path(path)
-    roi = _first_roi(path)
-    frame = _LPS_FROM.get(str(roi.get("coordinateSystem", "LPS")))
-    if frame is None:
-        raise InputError(f"The ROI in {path.name} has an unknown coordinate system.", "Save it again with coordinateSystem LPS or RAS.")
-    if roi.get("coordinateUnits", "mm") != "mm":
-        raise InputError(f"The ROI in {path.name} is not in millimeters.", "Save it again from Slicer, in mm.")
+    rois = read_markups(path, "ROI", _CHOOSE)
+    if not rois:
+        raise InputError(f"{path.name} holds no ROI.", "Choose the .mrk.json file of an ROI, not of points or other markups.")
+    roi = rois[0]
+    frame = lps_signs(roi, f"The ROI in {path.name}")
     if not roi.get("controlPoints"):
         raise InputError(f"The ROI in {path.name} has no control points: it was never placed.", _DRAW)
     center = _numbers(path, roi, "center", 3) * frame
@@ -48,22 +46,6 @@ def read_region(path: Path) -> Region:
         raise InputError(f"The ROI in {path.name} has axes that are not perpendicular.", "Remove scaling transforms, then save it again.")
     direction, extent = _along_patient(axes, size)
     return Region(_triple(center), _triple(extent), tuple(_triple(row) for row in direction))
-
-
-def _first_roi(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _LARGEST_BYTES:
-            raise InputError(f"{path} is too large for an ROI.", "Choose the .mrk.json file of the ROI.")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"The ROI file {path} cannot be read: {error.strerror}.", "Check the path.") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not a markups file.", "Choose the .mrk.json file that Slicer saves for the ROI.") from error
-    markups = content.get("markups") if isinstance(content, dict) else None
-    for markup in markups if isinstance(markups, list) else []:
-        if isinstance(markup, dict) and markup.get("type") == "ROI":
-            return markup
-    raise InputError(f"{path.name} holds no ROI.", "Choose the .mrk.json file of an ROI, not of points or other markups.")
 
 
 def _numbers(path: Path, roi: dict[str, Any], name: str, count: int) -> np.ndarray:

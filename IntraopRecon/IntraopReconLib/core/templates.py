@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from SparseAnatomyLib.textfiles import writable
+
 if TYPE_CHECKING:
     from jinja2 import Template
 
@@ -14,7 +16,7 @@ def template(name: str) -> Template:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters["number"] = _number
+    environment.filters |= {"number": _number, "writable": writable}
     return environment.get_template(name)
 
 

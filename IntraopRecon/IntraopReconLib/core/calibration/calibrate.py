@@ -78,6 +78,8 @@ def calibrate_views(views: Sequence[BeadPoints], beads: Beads, camera: Camera, s
     found = [match_view(points, beads, camera, first) for points in views]
     if rough and sum(map(bool, found)) >= settings.least_views:
         camera, beads, found = _adjusted(views, beads, camera, found, settings)
+    elif rough:  # nothing mends the intrinsics, and loose tolerances alone find a pose for beads of another jig by chance
+        found = [match_view(points, beads, camera, settings.match) for points in views]
     repeats = [duplicate_of(views, number, settings) for number in range(len(views))]
     calibrated = []
     for points, hypotheses, repeat in zip(views, found, repeats, strict=True):

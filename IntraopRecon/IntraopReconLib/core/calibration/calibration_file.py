@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from SparseAnatomyLib.checks import check_array
 from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.geometry import XrayView
 from SparseAnatomyLib.textfiles import read_json
 
 from .beads import Bead
 from .distortion import Distortion
 from .distortion_file import read_distortion
+from .poses import VECTORS
 
 FORMAT = "SparseAnatomy calibration"
 VERSION = 1
@@ -23,20 +27,29 @@ FOLDER = "calibration"
 FILE = "calibration.json"
 DISTORTION_FILE = "distortion.json"
 LARGEST_SIZE_PX = 16_384
+SAME_POSE_MM = 1e-4  # what a pose may change by where another program has written it again
 _REMEDY = "Calibrate the case again, or remove its folder calibration if the poses came from elsewhere."
 
 
-@dataclass(frozen=True)
-class RecordedBeads:
-    """The beads of one X-ray.
+@dataclass(frozen=True, eq=False)
+class RecordedView:
+    """What a calibration knows of one X-ray.
 
     Attributes:
         sha256: Of the image's file when it was calibrated.
         beads: Found, placed by hand, or put where the pose has one; in the image as it was measured.
+        has_pose: Whether a pose was found: the beads of a view without one may be none.
+        geometry: Source, first pixel and pixel steps of that pose, [4, 3], LPS mm; None in records that do not state it.
     """
 
     sha256: str
     beads: tuple[Bead, ...]
+    has_pose: bool = True
+    geometry: np.ndarray | None = None
+
+    def is_posed_as(self, view: XrayView) -> bool:
+        """Return whether a pose is the one that was found, so that it holds for the image as the calibration corrected it."""
+        return self.geometry is None or np.allclose(self.geometry, [getattr(view, name) for name in VECTORS], rtol=0, atol=SAME_POSE_MM)
 
 
 @dataclass(frozen=True)
@@ -44,11 +57,11 @@ class CalibrationRecord:
     """What a reconstruction needs of a calibration.
 
     Attributes:
-        views: Beads by image (path within the case) and frame.
+        views: By image (path within the case) and frame.
         distortion: Correction under which the poses hold; None for none.
     """
 
-    views: Mapping[tuple[str, int], RecordedBeads]
+    views: Mapping[tuple[str, int], RecordedView]
     distortion: Distortion | None
 
 
@@ -86,7 +99,7 @@ def read_record(case: Path) -> CalibrationRecord | None:
     return CalibrationRecord(views, read_distortion(path.with_name(DISTORTION_FILE)) if distorted else None)
 
 
-def _recorded(entry: Any) -> tuple[tuple[str, int], RecordedBeads]:
+def _recorded(entry: Any) -> tuple[tuple[str, int], RecordedView]:
     """Check one entry.
 
     Raises:
@@ -102,4 +115,7 @@ def _recorded(entry: Any) -> tuple[tuple[str, int], RecordedBeads]:
         if abs(center).max() > 2 * LARGEST_SIZE_PX or not 0 < radius < LARGEST_SIZE_PX:
             raise ValueError("center_px, radius_px: expected a place and a size in pixels.")
         beads.append(Bead((float(center[0]), float(center[1])), radius, "large" if one.get("size") == "large" else "small", 1.0, 0.0))
-    return (image, frame), RecordedBeads(digest, tuple(beads))
+    geometry = entry.get("geometry")
+    if geometry is not None:
+        geometry = np.stack([check_array(name, geometry[name], (3,)) for name in VECTORS])
+    return (image, frame), RecordedView(digest, tuple(beads), entry.get("has_pose") is not False, geometry)

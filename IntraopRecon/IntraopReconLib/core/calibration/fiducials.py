@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from IntraopReconLib.core.markups import lps_signs, read_markups
 from SparseAnatomyLib.errors import InputError
-from SparseAnatomyLib.frames import LPS_FROM_RAS
-from SparseAnatomyLib.textfiles import read_json, replace_text
+from SparseAnatomyLib.textfiles import replace_text
 
 from .correspondence import Beads
 
@@ -58,17 +58,11 @@ def read_fiducials(path: Path) -> Fiducials:
         InputError: The file cannot be read, holds no points, or one of them is wrong; names the file and the point.
     """
     path = Path(path)
-    content = read_json(path, _CHOOSE)
-    markups = content.get("markups") if isinstance(content, dict) else None
-    if not isinstance(markups, list):
-        raise InputError(f"{path.name} is not a markups file of Slicer.", f"Choose {_CHOOSE}.")
     positions: list[np.ndarray] = []
     kinds: list[int] = []
     labels: list[str] = []
-    for markup in markups:
-        if not isinstance(markup, dict) or markup.get("type") != "Fiducial":
-            continue
-        axes = _axes(path, markup)
+    for markup in read_markups(path, "Fiducial", _CHOOSE):
+        axes = lps_signs(markup, f"The point list in {path.name}")
         for point in _placed_points(path, markup):
             where = f"{path.name}, point {len(positions) + 1}"
             positions.append(axes * _position(where, point))
@@ -114,18 +108,6 @@ def write_fiducials(path: Path, beads: Beads) -> None:
         "controlPoints": points,
     }
     replace_text(path, json.dumps({"@schema": _SCHEMA, "markups": [markup]}, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-
-
-def _axes(path: Path, markup: dict[str, Any]) -> np.ndarray:
-    """Return the signs [3] that turn the markup's coordinates into LPS."""
-    if markup.get("coordinateUnits", "mm") not in ("mm", ["mm", "UCUM", "millimeter"]):
-        raise InputError(f"The points in {path.name} are not in millimeters.", _SAVE_AGAIN)
-    system = markup.get("coordinateSystem", "LPS")
-    if system == "LPS":
-        return np.ones(3)
-    if system == "RAS":
-        return np.diag(LPS_FROM_RAS)[:3]
-    raise InputError(f"The points in {path.name} are in an unknown coordinate system.", "Save them again in LPS or RAS.")
 
 
 def _placed_points(path: Path, markup: dict[str, Any]) -> list[dict[str, Any]]:

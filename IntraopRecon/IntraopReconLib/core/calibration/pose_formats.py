@@ -14,6 +14,7 @@ from IntraopReconLib.core.xrays.radiograph import Radiograph
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.frames import LPS_FROM_RAS
 from SparseAnatomyLib.geometry import XrayView
+from SparseAnatomyLib.ordering import natural_key
 from SparseAnatomyLib.staging import write_together
 from SparseAnatomyLib.textfiles import read_json, read_text
 
@@ -63,7 +64,12 @@ def case_images(radiographs: Sequence[Radiograph], intrinsics: Intrinsics | None
     return found
 
 
-def import_poses(paths: Path | Sequence[Path], images: Sequence[CaseImage], settings: PoseFileSettings | None = None) -> list[PosedImage]:
+def import_poses(
+    paths: Path | Sequence[Path],
+    images: Sequence[CaseImage],
+    settings: PoseFileSettings | None = None,
+    notes: list[str] | None = None,
+) -> list[PosedImage]:
     """Read poses that another program wrote.
 
     The format is recognized by the content. Poses belong to images by name, where the file or its name tells it, otherwise by order.
@@ -72,6 +78,7 @@ def import_poses(paths: Path | Sequence[Path], images: Sequence[CaseImage], sett
         paths: A file, several (of formats with one camera a file), or a folder of such.
         images: The images of the case, in the order of their names.
         settings: What the file does not state itself.
+        notes: Takes a sentence that says which image has which pose, where the order alone told it.
 
     Returns:
         A posed image a pose, in the order of the images.
@@ -90,7 +97,10 @@ def import_poses(paths: Path | Sequence[Path], images: Sequence[CaseImage], sett
     if settings.coordinate_system == "RAS":
         lps_from_file = LPS_FROM_RAS @ lps_from_file
     posed = []
-    for (pose, _), image in zip(named, _assigned(named, images), strict=True):
+    assigned = _by_name(named, images)
+    if assigned is None:
+        assigned = _by_order(named, images, notes if notes is not None else [])
+    for (pose, _), image in zip(named, assigned, strict=True):
         view = pose.view(image.detector, lps_from_file)
         view = _rows_reversed(view) if settings.rows_up else view
         _check(f"{pose.where} ({image.image})", view)
@@ -120,6 +130,8 @@ def export_poses(posed: Sequence[PosedImage], path: Path, format: PoseFormat, be
         raise InputError("There are no poses to write.", "Calibrate the case, or import poses.")
     path = Path(path)
     if format in _WHOLE:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder, but {format} is one file.", "Name a file in it with --out.")
         text = _WHOLE[format](posed)
         write_together(path.parent, [path.name], lambda folder: _write_text(folder / path.name, text))
         return [path]
@@ -175,7 +187,8 @@ def _files(paths: Path | Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in [Path(paths)] if isinstance(paths, str | Path) else map(Path, paths):
         if path.is_dir():
-            files += sorted(file for file in path.iterdir() if file.suffix.lower() in POSE_SUFFIXES and not file.name.startswith("."))
+            there = (file for file in path.iterdir() if file.suffix.lower() in POSE_SUFFIXES and not file.name.startswith("."))
+            files += sorted(there, key=natural_key)
         else:
             files.append(path)
     if not files:
@@ -207,13 +220,13 @@ def _kind(path: Path) -> str:
 
 
 def _read(path: Path, settings: PoseFileSettings) -> list[tuple[FilePose, str | None]]:
-    """Return the poses of a file; with its name where it holds a single one by nature."""
+    """Return the poses of a file; with its name where it holds a single one."""
     kind = _kind(path)
     if kind == "poses":
         raise InputError(f"{path.name} holds all poses already.", "Import it alone.")
     if kind in ("rtk", "matrices"):
         poses = read_rtk(path, settings.first_pixel_mm) if kind == "rtk" else read_matrices(path)
-        return [(pose, None) for pose in poses]
+        return [(pose, path.stem if len(poses) == 1 else None) for pose in poses]
     return [(pose, path.stem) for pose in (read_transform(path) if kind == "transform" else read_mayacam(path))]
 
 
@@ -235,24 +248,32 @@ def _frames(images: Sequence[CaseImage] | Sequence[PosedImage]) -> dict[str, lis
     return frames
 
 
-def _assigned(named: Sequence[tuple[FilePose, str | None]], images: Sequence[CaseImage]) -> list[CaseImage]:
-    """Return the image of each pose: by the path that it states, by the name of its file, or by order.
+def _by_name(named: Sequence[tuple[FilePose, str | None]], images: Sequence[CaseImage]) -> list[CaseImage] | None:
+    """Return the image of each pose, by the path that it states or by the name of its file; None where no name tells it.
 
     A pose that states a path must have that image. Names of files count if they are those of images; cameras may be called otherwise.
     """
     find = _finder(images)
     matched = [find(pose.image, pose.frame) if pose.image else find(name, pose.frame) for pose, name in named]
-    if any(matched) or any(pose.image for pose, _ in named):
-        if None in matched:
-            stray, name = named[matched.index(None)]
-            message = f"{stray.where} belongs to no image of the case ({stray.image or name})."
-            raise InputError(message, "Name it after its image, or remove the names to go by order.")
-        if len({id(image) for image in matched}) < len(matched):
-            raise InputError("Two poses belong to the same image.", "Remove one of them.")
-        return matched
+    if not any(matched) and not any(pose.image for pose, _ in named):
+        return None
+    if None in matched:
+        stray, name = named[matched.index(None)]
+        message = f"{stray.where} belongs to no image of the case ({stray.image or name})."
+        raise InputError(message, "Name it after its image, or remove the names to go by order.")
+    if len({id(image) for image in matched}) < len(matched):
+        raise InputError("Two poses belong to the same image.", "Remove one of them.")
+    return matched
+
+
+def _by_order(named: Sequence[tuple[FilePose, str | None]], images: Sequence[CaseImage], notes: list[str]) -> list[CaseImage]:
+    """Return the images, of which there must be as many as poses, and note which of several has which."""
     if len(named) != len(images):
         message = f"There are {len(named)} poses, but {len(images)} images, and nothing tells which belong together."
         raise InputError(message, "Remove the images without a pose, or name the files of the poses after their images.")
+    if len(images) > 1:
+        pairs = "; ".join(f"{image.image} has {pose.where}" for (pose, _), image in zip(named, images, strict=True))
+        notes.append(f"Only their order tells which pose belongs to which image, so check it: {pairs}.")
     return list(images)
 
 

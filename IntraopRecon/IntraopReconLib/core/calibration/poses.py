@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -238,7 +239,7 @@ def _whole_number(what: str, value: Any, low: int, high: int) -> int:
 
 def _image_path(where: str, value: Any) -> str:
     """Return the path with forward slashes; it must stay inside the case folder."""
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+    if not isinstance(value, str) or not value.strip() or any(unicodedata.category(character) == "Cc" for character in value):
         raise InputError(f'{where}: "image" must be the path of an image, not {_shown(value)}.', "State it, such as xrays/view_000.dcm.")
     path = PurePosixPath(value.replace("\\", "/"))
     if path.is_absolute() or PureWindowsPath(value).drive or ".." in path.parts or not path.parts:

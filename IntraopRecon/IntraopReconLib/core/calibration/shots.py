@@ -3,6 +3,7 @@
 Beads placed by hand: the file `calibration/beads_VIEW.mrk.json` of the case (Slicer point list; VIEW as in the name of the view's picture)
 holds all beads of that X-ray, at (column, row, 0) in pixels, 0 = center of the first pixel. If it is there, it is taken instead of what was
 detected: so a bead is added, moved or deleted by adding, moving or deleting a point. A label or description "large" gives the size class.
+A list whose X-ray has been replaced is passed over (see `placed_beads`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from IntraopReconLib.core.calibration_config import BeadSettings
 from IntraopReconLib.core.xrays.radiograph import AttenuationImage, Radiograph, attenuation
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.frames import affine
+from SparseAnatomyLib.textfiles import writable
 
 from .beads import Bead, find_beads
 from .correspondence import BeadPoints
@@ -71,7 +73,7 @@ def view_keys(radiographs: Sequence[Radiograph]) -> list[str]:
     keys: list[str] = []
     frames = {radiograph.image for radiograph in radiographs if radiograph.frame > 0}
     for radiograph in radiographs:
-        path = PurePosixPath(radiograph.image)
+        path = PurePosixPath(writable(radiograph.image))
         parts = path.parts[1:] if len(path.parts) > 1 else path.parts
         key = "_".join([*parts[:-1], path.stem if path.suffix.lower() == ".dcm" else path.name])
         key += f"_frame_{radiograph.frame}" if radiograph.image in frames else ""
@@ -80,14 +82,14 @@ def view_keys(radiographs: Sequence[Radiograph]) -> list[str]:
     return keys
 
 
-def read_shot(radiograph: Radiograph, key: str, known: PosedImage | None, hand_file: Path, settings: BeadSettings) -> Shot:
+def read_shot(radiograph: Radiograph, key: str, known: PosedImage | None, hand_list: Path | None, settings: BeadSettings) -> Shot:
     """Find the beads of an X-ray, or read those that were placed by hand.
 
     Args:
         radiograph: The X-ray.
         key: Its name for files.
         known: Its entry in an earlier `poses.json`: the intensity of air, and a rough pose.
-        hand_file: Where beads placed by hand would be.
+        hand_list: Beads placed by hand, if there are any.
         settings: What counts as a bead.
 
     Raises:
@@ -100,7 +102,7 @@ def read_shot(radiograph: Radiograph, key: str, known: PosedImage | None, hand_f
         return Shot(radiograph, key, None, prior=prior, problem=Problem(error.message, error.remedy))
     beads = tuple(find_beads(*_with_black_beads(radiograph, image, settings), settings))
     shot = Shot(radiograph, key, image, beads, prior=prior)
-    return _placed_by_hand(shot, hand_file) if hand_file.exists() else shot
+    return shot if hand_list is None else _placed_by_hand(shot, hand_list)
 
 
 def positioner_prior(radiograph: Radiograph) -> np.ndarray | None:

@@ -35,12 +35,19 @@ def find_cts(folder: Path, held_out: tuple[str, ...] = ()) -> list[Path]:
     """Return the CTs of a folder by name, but those held out; label volumes, named `…_labels`, are no CTs.
 
     Raises:
-        InputError: There is no such folder, nothing in it, or no file of a name that is held out.
+        InputError: There is no such folder, nothing in it, two CTs of one name, or no file of a name that is held out.
     """
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}.", "Name the folder that holds the CTs.")
-    found = {path.name.split(".")[0]: path for path in sorted(folder.iterdir()) if path.name.endswith(SUFFIXES)}
-    found = {name: path for name, path in found.items() if not name.endswith("_labels")}
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        suffix = max((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), key=len, default="")
+        name = path.name.removesuffix(suffix)
+        if not suffix or name.endswith("_labels"):
+            continue
+        if name in found:
+            raise InputError(f"{folder} holds two CTs called {name}: {found[name].name} and {path.name}.", "Rename or remove one of them.")
+        found[name] = path
     for name in held_out:
         if name not in found:
             raise InputError(f"There is no CT {name} in {folder} to hold out.", f"The CTs are: {', '.join(found) or 'none'}.")

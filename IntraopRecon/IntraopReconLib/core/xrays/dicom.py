@@ -34,6 +34,8 @@ from pydicom.uid import (
 )
 
 from SparseAnatomyLib.errors import InputError, ResourceError
+from SparseAnatomyLib.ordering import natural_key
+from SparseAnatomyLib.textfiles import writable
 
 from .codestream import frame_header
 from .radiograph import Radiograph
@@ -57,6 +59,7 @@ CAPTURE_CLASSES = {
     SecondaryCaptureImageStorage,
 }
 MODALITIES = ("XA", "RF", "DX", "CR", "RG", "DR")
+AT_PATIENT = ("GEOMETRY", "FIDUCIAL")  # what Pixel Spacing was calibrated by
 LARGEST_SIZE_PX = 16_384
 LARGEST_PIXEL_COUNT = 2**31
 
@@ -65,8 +68,8 @@ def read_radiographs(path: Path, relative_to: Path | None = None) -> list[Radiog
     """Read X-ray images.
 
     Args:
-        path: A DICOM file, or a folder whose files are all read, subfolders included, in the order of their names. Hidden files, DICOMDIR
-            and files that neither are DICOM nor are named .dcm are passed over.
+        path: A DICOM file, or a folder whose files are all read, subfolders included, in the order of their names (see `natural_key`).
+            Hidden files, DICOMDIR and files that neither are DICOM nor are named .dcm are passed over.
         relative_to: Folder that image names start from; by default `path`, or the folder of a single file.
 
     Returns:
@@ -79,7 +82,7 @@ def read_radiographs(path: Path, relative_to: Path | None = None) -> list[Radiog
     path = Path(path)
     if path.is_dir():
         root = path if relative_to is None else Path(relative_to)
-        files = [file for file in sorted(path.rglob("*")) if _is_candidate(file, path)]
+        files = [file for file in sorted(path.rglob("*"), key=natural_key) if _is_candidate(file, path)]
         if not files:
             raise InputError(f"The folder {path.name or path} holds no DICOM files.", "Choose the folder with the X-ray images.")
     elif path.exists():
@@ -107,11 +110,12 @@ def _is_candidate(file: Path, folder: Path) -> bool:
 def _read_file(file: Path, image: str) -> list[Radiograph]:
     with python_warnings.catch_warnings():
         python_warnings.simplefilter("ignore")  # pydicom warns of every small breach of the standard
-        dataset = _read_dataset(file, image)
-        frame_count = _check_image(dataset, image)
+        shown_image = writable(image)
+        dataset = _read_dataset(file, shown_image)
+        frame_count = _check_image(dataset, shown_image)
         radiographs = []
-        for frame, pixels in enumerate(_frames(dataset, frame_count, image)):
-            name = image if frame_count == 1 else f"{image}, frame {frame}"
+        for frame, pixels in enumerate(_frames(dataset, frame_count, shown_image)):
+            name = shown_image if frame_count == 1 else f"{shown_image}, frame {frame}"
             radiographs.append(_radiograph(frame_attributes(dataset, frame, name), pixels, (file, image, frame, name)))
     return radiographs
 
@@ -231,7 +235,7 @@ def _radiograph(attributes: Dataset, pixels: np.ndarray, origin: tuple[Path, str
         mask=mask & ~_padding(attributes, pixels, response),
         response=response,
         bits_stored=int(attributes.BitsStored),
-        pixel_spacing_mm=_pixel_spacing(attributes, name),
+        pixel_spacing_mm=_pixel_spacing(attributes, name, warnings),
         source_to_detector_mm=_distance(attributes, "DistanceSourceToDetector", name, warnings),
         source_to_patient_mm=_distance(attributes, "DistanceSourceToPatient", name, warnings),
         positioner_primary_deg=_angle(attributes, "PositionerPrimaryAngle", name),
@@ -252,10 +256,11 @@ def _padding(attributes: Dataset, pixels: np.ndarray, response: IntensityRespons
     return (pixels >= low) & (pixels <= high)
 
 
-def _pixel_spacing(attributes: Dataset, name: str) -> Sourced[tuple[float, float]] | None:
+def _pixel_spacing(attributes: Dataset, name: str, warnings: list[str]) -> Sourced[tuple[float, float]] | None:
     """Return the pitch at the detector between (rows, columns), or None where no tag gives it.
 
-    Imager Pixel Spacing comes first: Pixel Spacing may have been calibrated to the patient's depth (PS3.3 10.7.1.3).
+    Imager Pixel Spacing comes first: Pixel Spacing may have been calibrated to the patient's depth, which (0028,0A02) Pixel Spacing
+    Calibration Type says (PS3.3 10.7.1.3).
     """
     for keyword in ("ImagerPixelSpacing", "PixelSpacing"):
         values = numbers(attributes, keyword, name)
@@ -263,6 +268,10 @@ def _pixel_spacing(attributes: Dataset, name: str) -> Sourced[tuple[float, float
             continue
         if len(values) != 2 or not all(math.isfinite(number) and number > 0 for number in values):
             raise InputError(f"{name}: {described(keyword)} is {shown(values)}, not two numbers above zero.", DAMAGED_REMEDY)
+        calibration = attributes.get("PixelSpacingCalibrationType")
+        if keyword == "PixelSpacing" and calibration in AT_PATIENT:
+            warnings.append(f"{name}: {described(keyword)} holds at the patient, not at the detector ({calibration}), so it was not used.")
+            return None
         return Sourced((values[0], values[1]), "tag", described(keyword))
     return None
 

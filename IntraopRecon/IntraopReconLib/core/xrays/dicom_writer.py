@@ -28,6 +28,8 @@ from .storage import LUT_BITS, StoredImage
 
 DRR_COMMENT = "SparseAnatomy DRR"
 """Image Comments of an X-ray without soft tissue, spectrum and scatter: what standardization would make of a real one."""
+ANONYMOUS = ("Anonymous", "ANONYMOUS")
+"""Patient's Name and Patient ID of X-rays that name nobody: all of them have the same, so it is no patient's."""
 TUBE_CURRENT_MA = 10
 
 
@@ -127,7 +129,7 @@ def write_standardized(path: Path, intensity: np.ndarray, view: XrayView, series
         OSError: The file cannot be written.
     """
     dataset = _dataset(XRayAngiographicImageStorage, view, series, number)
-    dataset.PatientName, dataset.PatientID = "Anonymous", "ANONYMOUS"
+    dataset.PatientName, dataset.PatientID = ANONYMOUS
     dataset.ManufacturerModelName = "IntraopRecon"
     dataset.ImageType = ["DERIVED", "SECONDARY", "SINGLE PLANE"]
     dataset.DerivationDescription = derivation
@@ -224,12 +226,16 @@ def _set_pixels(dataset: FileDataset, stored: StoredImage) -> None:
 
 
 def positioner_angles_deg(view: XrayView) -> tuple[float, float]:
-    """Return Positioner Primary and Secondary Angle, which say where the detector stands seen from the patient.
+    """Return Positioner Primary and Secondary Angle of a C-arm that stands as a view, for a patient who lies on the back.
+
+    They say where the image receptor stands about the patient, so they are those of the ray from the source to the middle of the image, not
+    of the receptor's normal: the two differ where the receptor is shifted or tilted.
 
     Returns:
-        Primary: 0 in front of the patient, +90 at the patient's left (LAO), ±180 behind. Secondary: +90 at the head (CRA).
+        Primary: 0 in front of the patient, +90 at the patient's left (LAO), ±180 behind. Secondary: +90 at the head (CRA). Degrees.
 
-    Source: DICOM PS3.3 C.8.7.5.1.2, for a patient who lies on the back.
+    Source: DICOM PS3.3 C.8.7.5.1.2.
     """
-    left, posterior, superior = view.lps_from_camera[:3, 2]
+    middle = view.pixel_lps_mm((np.array(view.size_px) - 1) / 2)
+    left, posterior, superior = (middle - view.source_lps_mm) / np.linalg.norm(middle - view.source_lps_mm)
     return math.degrees(math.atan2(left, -posterior)), math.degrees(math.asin(np.clip(superior, -1.0, 1.0)))

@@ -34,6 +34,7 @@ PIXEL_KEYWORDS = (
 GEOMETRY_KEYWORDS = (
     "ImagerPixelSpacing",
     "PixelSpacing",
+    "PixelSpacingCalibrationType",
     "DistanceSourceToDetector",
     "DistanceSourceToPatient",
     "PositionerPrimaryAngle",

@@ -186,6 +186,11 @@ def check_rectangular(what: str, posed: PosedImage) -> None:
 
 
 def file_stem(image: str, frame: int, frames: Sequence[int]) -> str:
-    """Return what a file for one frame of an image is named; `frames` are all frames of that image."""
-    stem = image.rsplit("/", 1)[-1].rsplit(".", 1)[0] or "view"
+    """Return what a file for one frame of an image is named; `frames` are all frames of that image.
+
+    An ending goes, but not a number: of images named by their identifiers (1.2.840.1, 1.2.840.2) it is what tells them apart.
+    """
+    name = image.rsplit("/", 1)[-1]
+    stem, _, ending = name.rpartition(".")
+    stem = stem if stem and not ending.isdigit() else name
     return stem if len(frames) == 1 else f"{stem}_frame{frame:03d}"
