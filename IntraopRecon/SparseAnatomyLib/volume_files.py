@@ -15,6 +15,8 @@ from typing import BinaryIO
 
 from .errors import InputError
 
+SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha", ".mhd")  # that a folder of volumes is searched for
+_ENDINGS = (".seg.nrrd", ".nii.gz", *SUFFIXES)
 _NIFTI_HEADER_BYTES = 348
 _LARGEST_HEADER_BYTES = 1 << 26
 _BLOCK_BYTES = 1 << 22
@@ -42,6 +44,11 @@ def check_whole(path: Path) -> None:
         check(path)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise unreadable(path) from error
+
+
+def name_of(path: Path) -> str:
+    """Return a volume file's name without its ending; dots before it are part of the name, as in identifiers and dates."""
+    return path.name.removesuffix(next((ending for ending in _ENDINGS if path.name.endswith(ending)), ""))
 
 
 def voxel_file(path: Path) -> Path | None:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from SparseAnatomyLib.errors import InputError
-from SparseAnatomyLib.volume_files import check_whole, voxel_file
+from SparseAnatomyLib.volume_files import check_whole, name_of, voxel_file
 from SparseAnatomyLib.volumes import read_volume
 
 NAMES = ("a.nrrd", "a.nhdr", "a.mha", "a.mhd", "a.nii.gz")
@@ -63,6 +63,11 @@ def test_truncated_voxels_are_refused(folder, tmp_path, name):
     voxels.write_bytes(voxels.read_bytes()[: -voxels.stat().st_size // 3])
     with pytest.raises(InputError, match="cannot be read"):
         read_volume(tmp_path / name)
+
+
+def test_dots_in_names():
+    names = {"a.nrrd": "a", "1.2.840.7.nii.gz": "1.2.840.7", "smith.2024.seg.nrrd": "smith.2024", "a.nii": "a", "note.txt": "note.txt"}
+    assert {name: name_of(Path(name)) for name in names} == names
 
 
 def test_where_the_voxels_are(folder):

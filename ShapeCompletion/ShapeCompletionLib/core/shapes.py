@@ -12,10 +12,10 @@ import SimpleITK
 
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.grid import VoxelGrid
+from SparseAnatomyLib.volume_files import SUFFIXES, name_of
 
 from .segmentation_file import check_label, read_labels
 
-SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha", ".mhd")
 _MARGIN_MM = 8.0
 _VOXELS = 100  # along the longest edge: twice as fine as the cube that a prior looks at
 
@@ -68,7 +68,7 @@ def load_shapes(folder: Path, label: int, patient_pattern: str = "") -> list[Tra
         match = re.search(patient_pattern, path.name) if patient_pattern else None
         field = signed_distance_field(_read(path, label))
         if field is not None:
-            stem = path.name.split(".")[0]
+            stem = name_of(path)
             name = (path.parent / stem).relative_to(folder).as_posix()
             shapes.append(TrainingShape(name, match.group() if match else stem, *field))
     if not shapes:

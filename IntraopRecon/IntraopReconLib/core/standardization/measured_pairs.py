@@ -8,12 +8,12 @@ import numpy as np
 import SimpleITK
 
 from SparseAnatomyLib.errors import InputError
+from SparseAnatomyLib.volume_files import SUFFIXES
 from SparseAnatomyLib.volumes import read_image
 
 from .pairs import TrainingView
 
 XRAYS, BONES = "xray", "bone"
-SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha", ".mhd")
 MOST = 20.0  # no line integral is larger
 
 

@@ -12,9 +12,10 @@ from IntraopReconLib.core.reconstruction import Report
 from IntraopReconLib.core.training_config import StandardizerTraining
 from SparseAnatomyLib.errors import InputError
 from SparseAnatomyLib.provenance import sha256
+from SparseAnatomyLib.volume_files import SUFFIXES, name_of
 from SparseAnatomyLib.work_device import WorkDevice
 
-from .measured_pairs import SUFFIXES, measured_views
+from .measured_pairs import measured_views
 from .network import NetworkStandardizer, StandardizerCard
 from .pairs import SPACING_MM, VIEW_PX, TrainingView, training_views
 from .train import train
@@ -40,10 +41,9 @@ def find_cts(folder: Path, held_out: tuple[str, ...] = ()) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}.", "Name the folder that holds the CTs.")
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        suffix = max((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), key=len, default="")
-        name = path.name.removesuffix(suffix)
-        if not suffix or name.endswith("_labels"):
+    for path in sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIXES)):
+        name = name_of(path)
+        if name.endswith("_labels"):
             continue
         if name in found:
             raise InputError(f"{folder} holds two CTs called {name}: {found[name].name} and {path.name}.", "Rename or remove one of them.")
