@@ -72,6 +72,8 @@ def registerSampleData() -> None:
             category="SparseAnatomy",
             sampleName=title,
             thumbnailFileName=str(icon),
+            uris=[],  # nothing is downloaded; Slicer takes the length of both lists all the same
+            fileNames=[],
             customDownloader=lambda source, name=name: chooseSample(name),
         )
 

@@ -63,6 +63,8 @@ def registerSampleData() -> None:
             category="SparseAnatomy",
             sampleName=Samples.sampleTitle(path),
             thumbnailFileName=str(icon),
+            uris=[],  # nothing is downloaded; Slicer takes the length of both lists all the same
+            fileNames=[],
             customDownloader=lambda source, path=path: chooseSample(path),
         )
 
