@@ -38,6 +38,7 @@ class CalibrationSection:
         self.ui.calibrateButton.connect("clicked(bool)", self._onCalibrateOrCancel)
         self.ui.resetBeadsButton.connect("clicked(bool)", self._onReset)
         self.ui.poseFilePath.connect("currentPathChanged(QString)", lambda path: self._keep(poseFile=path))
+        self.ui.poseFolderButton.connect("clicked(bool)", self._onPoseFolder)
         self.ui.poseSystemComboBox.connect("currentTextChanged(QString)", lambda text: self._keep(poseSystem=text))
         self.ui.poseUnitComboBox.connect("currentTextChanged(QString)", lambda text: self._keep(poseUnit=text))
         self.ui.poseRowsUpCheckBox.connect("toggled(bool)", lambda checked: self._keep(poseRowsUp=checked))
@@ -166,6 +167,14 @@ class CalibrationSection:
             more["known_distance_mm"] = settings.knownDistanceMm
         beads = BeadEdits(settings.editedBeads).byKey(panel.prepared.views)
         self._start(lambda: panel.preparation.calibrate(str(panel.prepared.folder), beads, parameters.jigNode, **more))
+
+    def _onPoseFolder(self, _checked: bool = False) -> None:
+        """Choose a folder of pose files: the button of the path itself offers files alone."""
+        import qt
+
+        folder = qt.QFileDialog.getExistingDirectory(self.ui.poseFolderButton, _("Folder of the pose files"), self.ui.poseFilePath.currentPath)
+        if folder:
+            self.ui.poseFilePath.setCurrentPath(folder)
 
     def _onLoadPoses(self, _checked: bool = False) -> None:
         panel, settings = self._panel, self._panel.parameters.settings
