@@ -37,7 +37,7 @@ from SparseAnatomyLib.host.InstallLine import InstallLine
 from SparseAnatomyLib.host.Reload import forgetModules
 
 RESEARCH_USE_ONLY = _("Research use only, not a medical device: not for diagnosis, treatment or navigation.")
-SAMPLES = {"lumbar": "IntraopReconLumbar", "thorax": "IntraopReconThorax"}
+SAMPLES = {"lumbar": "IntraopReconLumbar", "thorax": "IntraopReconThorax", "lumbar-beads": "IntraopReconLumbarBeads"}
 SECTIONS = (XRaysSection, CalibrationSection, StandardizationSection, ReconstructionSection, ResultSection)
 STEPS = ("xraysButton", "calibrationButton", "standardizationButton", "reconstructionButton", "resultButton")
 POLL_INTERVAL_MS = 50
