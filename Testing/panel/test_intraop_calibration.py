@@ -226,6 +226,19 @@ def test_cancel_leaves_the_case_as_it_was(panel, beads, tmp_path):
     assert (case / "poses.json").exists()
 
 
+def test_what_works_on_the_xrays_rests_while_they_are_read_again(panel, solved):
+    open_case(panel, solved)
+    panel.logic.preparation.describe([str(solved)])
+    panel.panel.changed.emit()
+    for step, button in ((panel.ui.calibrationButton, "calibrateButton"), (panel.ui.standardizationButton, "tryStandardizationButton")):
+        open_step(step)
+        with pytest.raises(OutOfReach, match="are being read"):
+            click(getattr(panel.ui, button))
+    wait_until(lambda: is_idle(panel), READ_S)
+    assert panel.ui.statusLabel.text.endswith("have been read.")
+    assert panel.ui.tryStandardizationButton.enabled and panel.ui.calibrateButton.enabled
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL on Windows")
 def test_a_killed_worker_is_a_sentence_and_the_next_one_works(panel, running, beads, tmp_path):
     case = shutil.copytree(beads, tmp_path / "knee")
