@@ -67,14 +67,11 @@ def registerSampleData() -> None:
     import SampleData
 
     icon = Path(__file__).parent / "Resources" / "Icons" / "IntraopRecon.png"
+    noFiles = {"uris": [], "fileNames": []}  # nothing is downloaded, but Slicer takes the length of both
+    shared = {"category": "SparseAnatomy", "thumbnailFileName": str(icon), **noFiles}
     for name, title in SAMPLES.items():
         SampleData.SampleDataLogic.registerCustomSampleDataSource(
-            category="SparseAnatomy",
-            sampleName=title,
-            thumbnailFileName=str(icon),
-            uris=[],  # nothing is downloaded; Slicer takes the length of both lists all the same
-            fileNames=[],
-            customDownloader=lambda source, name=name: chooseSample(name),
+            sampleName=title, customDownloader=lambda source, name=name: chooseSample(name), **shared
         )
 
 
