@@ -147,7 +147,7 @@ class CalibrationSection:
     # Finding and loading poses
 
     def _onJig(self, node: Any) -> None:
-        if not self._isShowing:
+        if not self._isShowing and not self._panel.scene.IsBatchProcessing():  # a scene that is being closed holds half of a result
             self._panel.parameters.jigNode = node
             self._panel.changed.emit()
 
