@@ -37,7 +37,7 @@ from SparseAnatomyLib.host.InstallLine import InstallLine
 from SparseAnatomyLib.host.Reload import forgetModules
 
 RESEARCH_USE_ONLY = _("Research use only, not a medical device: not for diagnosis, treatment or navigation.")
-SAMPLES = {"lumbar": "IntraopReconLumbar", "thorax": "IntraopReconThorax"}
+SAMPLES = {"lumbar": "IntraopReconLumbar", "thorax": "IntraopReconThorax", "lumbar-beads": "IntraopReconLumbarBeads"}
 SECTIONS = (XRaysSection, CalibrationSection, StandardizationSection, ReconstructionSection, ResultSection)
 STEPS = ("xraysButton", "calibrationButton", "standardizationButton", "reconstructionButton", "resultButton")
 POLL_INTERVAL_MS = 50
@@ -67,12 +67,11 @@ def registerSampleData() -> None:
     import SampleData
 
     icon = Path(__file__).parent / "Resources" / "Icons" / "IntraopRecon.png"
+    noFiles = {"uris": [], "fileNames": []}  # nothing is downloaded, but Slicer takes the length of both
+    shared = {"category": "SparseAnatomy", "thumbnailFileName": str(icon), **noFiles}
     for name, title in SAMPLES.items():
         SampleData.SampleDataLogic.registerCustomSampleDataSource(
-            category="SparseAnatomy",
-            sampleName=title,
-            thumbnailFileName=str(icon),
-            customDownloader=lambda source, name=name: chooseSample(name),
+            sampleName=title, customDownloader=lambda source, name=name: chooseSample(name), **shared
         )
 
 

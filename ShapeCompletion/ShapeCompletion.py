@@ -58,12 +58,11 @@ def registerSampleData() -> None:
     import SampleData
 
     icon = Path(__file__).parent / "Resources" / "Icons" / "ShapeCompletion.png"
+    noFiles = {"uris": [], "fileNames": []}  # nothing is downloaded, but Slicer takes the length of both
+    shared = {"category": "SparseAnatomy", "thumbnailFileName": str(icon), **noFiles}
     for path in Samples.sampleFiles():
         SampleData.SampleDataLogic.registerCustomSampleDataSource(
-            category="SparseAnatomy",
-            sampleName=Samples.sampleTitle(path),
-            thumbnailFileName=str(icon),
-            customDownloader=lambda source, path=path: chooseSample(path),
+            sampleName=Samples.sampleTitle(path), customDownloader=lambda source, path=path: chooseSample(path), **shared
         )
 
 

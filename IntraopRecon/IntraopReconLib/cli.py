@@ -135,7 +135,7 @@ class Standardize:
     method: StandardizeMethod = "auto"
     """The trained network, the classical way (a wide background is taken off), or the network where its weights are there."""
     weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE.pt")] = None
-    """Weights that `train-standardizer` wrote; those that ship by default."""
+    """Weights that `train-standardizer` wrote; by default those that were installed, where there are any."""
     device: Device = _RECONSTRUCTION.device
     """Where the network runs."""
 
@@ -172,7 +172,7 @@ class Reconstruct:
     spacing: float = _RECONSTRUCTION.spacing_mm
     """Voxel spacing of the result in mm."""
     roi: Annotated[Path | None, tyro.conf.arg(metavar="FILE.mrk.json")] = None
-    """Slicer ROI (.mrk.json) to reconstruct; by default what every X-ray sees."""
+    """Slicer ROI (.mrk.json) to reconstruct; by default a box around what half of the X-rays show whole."""
     seed: int = _RECONSTRUCTION.seed
     """Same seed, same result (on the same machine)."""
     refine_poses: RefinePoses = _RECONSTRUCTION.refine_poses
@@ -263,7 +263,8 @@ Command = (
     | Annotated[Export, tyro.conf.subcommand("export")]
 )
 _DESCRIPTION = (
-    "Bone volumes from arbitrarily posed C-arm X-rays. Research use only. Exit codes: 0 done, 2 bad input, 3 cancelled, 4 resources."
+    "Bone volumes from arbitrarily posed C-arm X-rays. Research use only. Exit codes: 0 done, 2 bad input, 3 cancelled, 4 resources, "
+    "1 anything else."
 )
 
 

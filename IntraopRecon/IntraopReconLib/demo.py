@@ -22,6 +22,7 @@ from SparseAnatomyLib.vtk_messages import quiet_vtk
 _FIGURES = (("psnr_3d_db", "PSNR-3D", "dB"), ("ssim_3d", "SSIM-3D", ""), ("dice", "Dice of bone", ""), ("asd_mm", "Surface distance", "mm"))
 _TRUTH_OF = {"lumbar-beads": "lumbar"}  # the same spine, whose ground truth ships once
 _TRUE_POSES = "ground_truth_poses.json"
+_MADE = ("poses.json", "calibration")  # where somebody has calibrated the sample itself
 _COPY_BYTES = 10_000_000
 
 
@@ -45,7 +46,7 @@ def run_demo(name: str, out: Path, quality: Quality) -> None:
     start_s, lines, places, notes = time.monotonic(), [], {}, []
     with progress_bar() as report:
         first = 0.0
-        if not (case / "poses.json").exists():
+        if (case / _TRUE_POSES).exists():
             first = 0.25
             case, places, lines, notes = _calibrated(case, Path(out) / name, _share(report, 0.0, first))
         paths = reconstruct_case(case, out, ReconstructionConfig(quality=quality), _share(report, first, 0.8))
@@ -75,7 +76,8 @@ def _calibrated(bundled: Path, case: Path, report: Callable[..., None]) -> tuple
     from IntraopReconLib.core.calibrate_case import calibrate_case
 
     check_result_folder(case, _COPY_BYTES)
-    for file in sorted(path for path in bundled.rglob("*") if path.is_file()):
+    shipped = (path for path in bundled.rglob("*") if path.relative_to(bundled).parts[0] not in _MADE)
+    for file in sorted(path for path in shipped if path.is_file()):
         copy = case / file.relative_to(bundled)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)

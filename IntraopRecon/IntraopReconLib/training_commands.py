@@ -34,7 +34,7 @@ class TrainStandardizer:
     """Simulated X-rays of every CT."""
     seed: int = _TRAINING.seed
     """Same seed, same pairs."""
-    trained_on: str = "CTs of the user's own."
+    trained_on: str = "CTs of the user."
     """What the CTs are and where they come from, for the card."""
     licence: str = ""
     """Licence of the weights, with the attribution that it asks for."""

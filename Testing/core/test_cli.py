@@ -30,6 +30,7 @@ FLAGS = {
     "export-poses": ["--out", "--format"],
     "standardize": ["--out", "--method", "--weights"],
     "reconstruct": ["--out", "--quality", "--method", "--device", "--spacing", "--roi", "--seed", "--no-standardize"],
+    "train-standardizer": ["--cts", "--pairs", "--out", "--trained-on", "--device"],
     "evaluate": ["--ground-truth"],
     "export": ["--dicom", "--case", "--threshold"],
 }
@@ -66,12 +67,14 @@ def test_every_command_has_help_with_its_flags(capsys, monkeypatch, command):
     code, out, _ = run(capsys, command, "--help")
     assert code == 0
     assert [flag for flag in FLAGS[command] if not re.search(rf"{flag}\b", out)] == []
+    assert "'\"'" not in out  # a default with an apostrophe is shown as a shell would want it
 
 
 def test_help_lists_the_commands_and_needs_no_torch():
     code = "import sys\nfrom IntraopReconLib import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     assert all(command in done.stdout for command in FLAGS)
+    assert "0 done, 2 bad input, 3 cancelled, 4 resources, 1 anything else" in " ".join(done.stdout.split())
     assert done.stdout.endswith("False\n")
 
 

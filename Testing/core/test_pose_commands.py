@@ -103,6 +103,14 @@ def test_red_views_stay_behind(case, tmp_path, capsys):
     assert len(read_poses(case / "poses.json")) == 3
 
 
+def test_one_camera_of_many_does_not_take_the_place_of_all_poses(case, tmp_path, capsys):
+    run(capsys, "export-poses", case, "--out", tmp_path / "maya", "--format", "mayacam")
+    before = (case / "poses.json").read_bytes()
+    code, _, said = run(capsys, "import-poses", case, min((tmp_path / "maya").iterdir()))
+    assert code == 2 and "Only 1 of 4 X-rays" in said and "folder" in said
+    assert (case / "poses.json").read_bytes() == before
+
+
 def test_beads_go_along_and_tell_when_poses_are_elsewhere(case, tmp_path, capsys):
     write_fiducials(case / "fiducials.mrk.json", Beads(np.eye(3) * 10))
     assert run(capsys, "export-poses", case, "--out", tmp_path / "slicer", "--format", "slicer")[0] == 0

@@ -121,10 +121,17 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
 
 
 class SampleDataSource:
-    """What was registered for one sample."""
+    """What was registered for one sample; its lists need the same length, also where a customDownloader needs none of them."""
 
     def __init__(self, **values: Any) -> None:
         vars(self).update(values)
+        lists = {name: values.get(name) for name in ("uris", "fileNames", "nodeNames", "loadFiles", "loadFileType", "checksums")}
+        if isinstance(lists["uris"], str):
+            lists = {name: [value] for name, value in lists.items()}
+        elif isinstance(lists["uris"], list | tuple):
+            lists |= {name: [None] * len(lists["uris"]) for name, value in lists.items() if value is None and name != "fileNames"}
+        if len({len(value) for value in lists.values()}) > 1:  # of None, Slicer takes the length too
+            raise ValueError("All fields of sample data source must have the same length")
 
 
 _SAMPLE_FIELDS = {

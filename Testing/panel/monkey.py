@@ -204,7 +204,9 @@ class Monkey:
         focus, key = QApplication.focusWidget(), self._random.choice(KEYS)
         if focus is not None:
             self._say(f"key {key.name} in {_name(focus)}")
+            self._running.answers.files.append(self._text())  # the cursor may be in a button that opens a dialog
             QTest.keyClick(focus, key)
+            self._running.answers.files.clear()
 
     # What is beside the panel
 

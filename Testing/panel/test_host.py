@@ -73,6 +73,9 @@ def test_properties_are_attributes(qt):
         (lambda qt: sys.modules["ctk"].ctkNothing, NotInSlicer),
         (lambda qt: sys.modules["ctk"].ctkPathLineEdit()._line, NotInSlicer),
         (lambda qt: slicer.qMRMLNodeComboBox().connect("currentNodeChanged(PyObject)", print), NotInSlicer),
+        (lambda qt: register_sample(customDownloader=print), TypeError),
+        (lambda qt: register_sample(customDownloader=print, uris=[]), TypeError),
+        (lambda qt: register_sample(uris=["a", "b"], fileNames=["a"]), ValueError),
         (lambda qt: slicer.modules.volumes, NotInSlicer),
         (lambda qt: slicer.app.coreIOManager(), NotInSlicer),
         (lambda qt: slicer.util.loadVolume("a.nrrd"), NotInSlicer),
@@ -81,6 +84,10 @@ def test_properties_are_attributes(qt):
 def test_what_slicer_refuses_is_refused(qt, what, error):
     with pytest.raises(error):
         what(qt)
+
+
+def register_sample(**values) -> None:
+    sys.modules["SampleData"].SampleDataLogic.registerCustomSampleDataSource(sampleName="Sample", **values)
 
 
 def test_enums_are_ints(qt):

@@ -194,6 +194,24 @@ def test_poses_are_loaded_from_a_file(panel, running, solved, beads, tmp_path):
     assert panel.panel.frames is not None
 
 
+def test_poses_with_a_file_a_camera_are_loaded_from_their_folder(panel, running, solved, beads, tmp_path):
+    case = shutil.copytree(beads, tmp_path / "knee")
+    written, _ = export_from_case(solved, tmp_path / "cameras", "mayacam")
+    open_case(panel, case)
+    open_step(panel.ui.otherPosesButton)
+    write(panel.ui.poseFilePath, str(written[0]))
+    click(panel.ui.loadPosesButton)
+    wait_until(lambda: is_idle(panel), SOLVE_S)
+    assert f"Only 1 of {VIEWS} X-rays would have a pose" in panel.ui.statusLabel.text
+    for answer in (str(tmp_path / "cameras"), ""):  # a dialog that is closed changes nothing
+        running.answers.files.append(answer)
+        click(panel.ui.poseFolderButton)
+        assert panel.ui.poseFilePath.currentPath == str(tmp_path / "cameras")
+    click(panel.ui.loadPosesButton)
+    wait_until(lambda: is_idle(panel), SOLVE_S)
+    assert panel.ui.statusLabel.text == f"{VIEWS} of {VIEWS} X-rays have a pose from the file."
+
+
 def test_cancel_leaves_the_case_as_it_was(panel, beads, tmp_path):
     case = shutil.copytree(beads, tmp_path / "knee")
     open_case(panel, case)
@@ -206,6 +224,19 @@ def test_cancel_leaves_the_case_as_it_was(panel, beads, tmp_path):
     assert not (case / "poses.json").exists()
     solve(panel)
     assert (case / "poses.json").exists()
+
+
+def test_what_works_on_the_xrays_rests_while_they_are_read_again(panel, solved):
+    open_case(panel, solved)
+    panel.logic.preparation.describe([str(solved)])
+    panel.panel.changed.emit()
+    for step, button in ((panel.ui.calibrationButton, "calibrateButton"), (panel.ui.standardizationButton, "tryStandardizationButton")):
+        open_step(step)
+        with pytest.raises(OutOfReach, match="are being read"):
+            click(getattr(panel.ui, button))
+    wait_until(lambda: is_idle(panel), READ_S)
+    assert panel.ui.statusLabel.text.endswith("have been read.")
+    assert panel.ui.tryStandardizationButton.enabled and panel.ui.calibrateButton.enabled
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL on Windows")

@@ -144,16 +144,22 @@ def test_coverage_comes_and_goes_in_the_slices(panel, running):
 
 
 def test_an_xray_is_compared_with_the_volume(panel):
-    drawn = []
+    images = []
     picture = panel.sections[4]._picture
-    original, picture.show = picture.show, lambda path, size=(1, 1): (drawn.append(path), original(path, size))
+    original = picture.show
+
+    def show(path, size=(1, 1)):
+        if path:  # it is there now, but not for long
+            images.append(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))
+        original(path, size)
+
+    picture.show = show
     try:
         assert unwrap(panel.ui.comparisonViewComboBox).count() == VIEWS
         for kind in ("Measured", "Reprojected", "Difference"):
             choose(panel.ui.comparisonKindComboBox, kind)
         choose(panel.ui.comparisonViewComboBox, "view_003")
         wait_until(lambda: not panel.logic.recon._errands, RUN_S)
-        images = [SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))) for path in drawn if path]
     finally:
         picture.show = original
     assert panel.parameters.settings.currentView == "xrays/view_003.dcm"

@@ -193,6 +193,15 @@ def test_a_scene_that_is_closed_while_the_result_comes_in(faked, running, case, 
     begins_anew(faked, running)
 
 
+def test_a_scene_with_a_result_a_jig_and_a_region_is_closed(shown, running):
+    jig = Nodes.pointsNodeFromArray(running.scene, np.zeros((1, 3)), ["1"], "Jig")
+    shown.ui.jigSelector.setCurrentNode(jig)
+    shown.ui.regionSelector.setCurrentNode(running.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode"))
+    assert shown.parameters.jigNode is jig
+    running.scene.Clear()
+    begins_anew(shown, running)
+
+
 def test_a_scene_that_is_closed_while_its_result_is_saved(shown, running, tmp_path):
     choose(shown.ui.formatComboBox, "Volume (NRRD)")
     write(shown.ui.saveFolderPath, str(tmp_path / "out"))

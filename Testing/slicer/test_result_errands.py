@@ -1,5 +1,6 @@
 """What the worker is sent on errands with: the voxels lie where it finds them for as long as it may look."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +26,7 @@ class Asked:
         self.errands: list[tuple[Errand, Path]] = []
 
     def ask(self, kind: str, errand: Errand, /, **payload: Any) -> str:
-        self.errands.append((errand, Path(payload["volume"])))
+        self.errands.append((errand, Path(payload.get("volume") or payload["out"])))
         return f"{kind} {len(self.errands)}"
 
 
@@ -79,6 +80,28 @@ def test_voxels_are_written_once_and_removed_with_the_last_errand_that_needs_the
     second.failed(ResourceError("The disk is full.", "Free some space."))
     assert [error.message for error in failed] == ["The disk is full."]
     assert not path.exists()
+
+
+_BOX = {"center_lps_mm": [0, 0, 0], "extent_mm": [9, 9, 9], "direction": np.eye(3).tolist()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "answer"),
+    [
+        ("compare", (SimpleNamespace(resultFolder=""), "view", "measured"), {}),
+        ("device", ("auto",), {"sentence": "On the CPU."}),
+        ("cards", (), {}),
+        ("region", ("case",), _BOX),
+    ],
+)
+def test_an_answer_is_removed_once_it_is_taken(asked, errands, kind, arguments, answer):
+    told: list[Any] = []
+    getattr(errands, kind)(*arguments, told.append, told.append)
+    errand, path = asked.errands[0]
+    path.write_text(json.dumps(answer))
+    errand.done({})
+    assert len(told) == 1
+    assert not any(path.parent.iterdir())
 
 
 def test_nothing_is_left_when_the_panel_closes(headless, asked, errands):

@@ -41,7 +41,7 @@ class ReconstructionConfig:
         quality: Effort; `preview` is a matter of a second or two.
         device: Where it is computed: `cuda` is the card with the most free memory, `cuda:1` the second one.
         spacing_mm: Voxel pitch of the result.
-        region: Box to reconstruct; None for the largest cube around what every view sees.
+        region: Box to reconstruct; None for the cube around what half of the views see whole.
         seed: Same seed, same volume (on the same machine).
         ixgs_iterations: Single-view iterations of the published recipe.
         refine_poses: Whether the views' poses are refined so that their images agree; `auto` for those that a calibration measured, as

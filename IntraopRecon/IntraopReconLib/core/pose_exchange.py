@@ -39,7 +39,7 @@ def import_into_case(
         What was written, and what the user should know, a sentence each.
 
     Raises:
-        InputError: The case or a file cannot be read, or they do not fit each other.
+        InputError: The case or a file cannot be read, they do not fit each other, or most X-rays would be left without a pose.
         ResourceError: The images do not fit into memory, or the disk is full.
     """
     folder = Path(folder)
@@ -50,6 +50,9 @@ def import_into_case(
     images = case_images(read_radiographs(xrays, folder), read_intrinsics(intrinsics) if intrinsics else None)
     warnings: list[str] = []
     posed = import_poses(files, images, settings, warnings)
+    if 2 * len(posed) < len(images):  # one camera's file is easily taken for that of all
+        message = f"Only {len(posed)} of {len(images)} X-rays would have a pose."
+        raise InputError(message, "Give the folder of all pose files, or take the X-rays without a pose out of the case.")
     air = _air_intensities(folder / POSES_FILE)
     posed = [replace(one, air_intensity=air.get((one.image, one.frame))) if one.air_intensity is None else one for one in posed]
     write_together(folder, [POSES_FILE], lambda staging: write_poses(staging / POSES_FILE, posed))

@@ -38,6 +38,7 @@ class CalibrationSection:
         self.ui.calibrateButton.connect("clicked(bool)", self._onCalibrateOrCancel)
         self.ui.resetBeadsButton.connect("clicked(bool)", self._onReset)
         self.ui.poseFilePath.connect("currentPathChanged(QString)", lambda path: self._keep(poseFile=path))
+        self.ui.poseFolderButton.connect("clicked(bool)", self._onPoseFolder)
         self.ui.poseSystemComboBox.connect("currentTextChanged(QString)", lambda text: self._keep(poseSystem=text))
         self.ui.poseUnitComboBox.connect("currentTextChanged(QString)", lambda text: self._keep(poseUnit=text))
         self.ui.poseRowsUpCheckBox.connect("toggled(bool)", lambda checked: self._keep(poseRowsUp=checked))
@@ -63,18 +64,20 @@ class CalibrationSection:
     def update(self) -> None:
         """Let the user do what can be done now, and show the beads of the X-ray that is looked at."""
         panel, settings = self._panel, self._panel.parameters.settings
-        job = panel.preparation.job
-        reason = panel.reasonNotToPrepare() or ("" if panel.prepared else _("Read the X-rays in step 1 first."))
-        reason = reason or ("" if isReady() else environmentSentence())
+        reason = panel.reasonNotToPrepare() or panel.reasonNotRead() or ("" if isReady() else environmentSentence())
         jigNode = _("The points of the scene that are chosen above are taken.") if panel.parameters.jigNode else ""
         noFile = "" if settings.poseFile else _("Choose the pose file first.")
-        self.ui.calibrateButton.text = _("Cancel") if job in (CALIBRATE, IMPORT) else _("Find the poses")
-        self._usable.allow(self.ui.calibrateButton, "" if job in (CALIBRATE, IMPORT) else reason)
+        self.ui.calibrateButton.text = _("Cancel") if self._isRunning else _("Find the poses")
+        self._usable.allow(self.ui.calibrateButton, "" if self._isRunning else reason)
         self._usable.allow(self.ui.jigFilePath, jigNode)
         self._usable.allow(self.ui.loadPosesButton, reason or noFile)
         self._usable.allow(self.ui.residualsTable, "" if panel.prepared else _("Read the X-rays in step 1 first."))
         self._fillTable()
         self._showPicture(panel.current)
+
+    @property
+    def _isRunning(self) -> bool:
+        return self._panel.preparation.job in (CALIBRATE, IMPORT)
 
     def _fillTable(self) -> None:
         prepared = self._panel.prepared
@@ -144,7 +147,7 @@ class CalibrationSection:
     # Finding and loading poses
 
     def _onJig(self, node: Any) -> None:
-        if not self._isShowing:
+        if not self._isShowing and not self._panel.scene.IsBatchProcessing():  # a scene that is being closed holds half of a result
             self._panel.parameters.jigNode = node
             self._panel.changed.emit()
 
@@ -154,7 +157,7 @@ class CalibrationSection:
 
     def _onCalibrateOrCancel(self, _checked: bool = False) -> None:
         panel, parameters = self._panel, self._panel.parameters
-        if panel.preparation.isRunning:
+        if self._isRunning:
             self._isStopping = True
             panel.say(_("Stopping …"))
             panel.preparation.cancel()
@@ -166,6 +169,15 @@ class CalibrationSection:
             more["known_distance_mm"] = settings.knownDistanceMm
         beads = BeadEdits(settings.editedBeads).byKey(panel.prepared.views)
         self._start(lambda: panel.preparation.calibrate(str(panel.prepared.folder), beads, parameters.jigNode, **more))
+
+    def _onPoseFolder(self, _checked: bool = False) -> None:
+        """Choose a folder of pose files: the button of the path itself offers files alone."""
+        import qt
+
+        before = self.ui.poseFilePath.currentPath
+        folder = qt.QFileDialog.getExistingDirectory(self.ui.poseFolderButton, _("Folder of the pose files"), before)
+        if folder:
+            self.ui.poseFilePath.setCurrentPath(folder)
 
     def _onLoadPoses(self, _checked: bool = False) -> None:
         panel, settings = self._panel, self._panel.parameters.settings

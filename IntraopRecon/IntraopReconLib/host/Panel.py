@@ -14,7 +14,7 @@ from SparseAnatomyLib.host.Translate import tr as _
 
 from .CaseFrames import CaseFrames, removeFrames
 from .ParameterNode import ParameterNode
-from .PreparationLogic import CALIBRATE, IMPORT, STANDARDIZE, PreparationLogic
+from .PreparationLogic import CALIBRATE, DESCRIBE, IMPORT, STANDARDIZE, PreparationLogic
 from .PreparedCase import PreparedCase, XrayCard
 from .ReconLogic import ReconLogic
 from .ResultErrands import ResultErrands
@@ -94,6 +94,12 @@ class Panel:
         if self.preparation.job == STANDARDIZE:
             return _("The X-rays are being standardized: wait until that is done, or cancel it.")
         return ""
+
+    def reasonNotRead(self) -> str:
+        """Return why nothing can be done with the X-rays yet; empty if they have been read."""
+        if self.preparation.job == DESCRIBE:
+            return _("The X-rays are being read: wait until that is done.")
+        return "" if self.prepared else _("Read the X-rays in step 1 first.")
 
     def reasonTooFew(self) -> str:
         """Return why the X-rays that are used are not enough for a reconstruction; empty if they are, or are not known yet."""

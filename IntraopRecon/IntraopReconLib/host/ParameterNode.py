@@ -33,7 +33,7 @@ class Settings:
         jigFile: Markups file of the jig's beads; empty for that of the case.
         knownDistanceMm: Longest distance between two beads of a jig that nobody has measured; 0 for none.
         editedBeads: What the user has changed since the poses were found: see BeadMarks.BeadEdits.
-        poseFile: Poses of another program; empty for none.
+        poseFile: Poses of another program, a file or a folder of such; empty for none.
         poseSystem, poseUnit, poseRowsUp: As in PoseFileSettings.
         standardize: As in ReconstructionConfig.
         device: As in ReconstructionConfig.

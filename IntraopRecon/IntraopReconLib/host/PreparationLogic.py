@@ -45,7 +45,7 @@ class PreparationLogic(WorkerLogic):
     A calibration that fails leaves its findings in the case: `finished` tells of them first, then `failed` why.
 
     Attributes:
-        job: What runs: DESCRIBE, CALIBRATE, IMPORT, STANDARDIZE; empty for nothing.
+        job: What was asked for and runs: DESCRIBE, CALIBRATE, IMPORT, STANDARDIZE; empty for nothing.
         standardized: Signal(StandardizedPreview): what a standardization makes of the X-rays; `finished` says nothing then.
     """
 
@@ -60,7 +60,7 @@ class PreparationLogic(WorkerLogic):
         super().__init__(scene, "IntraopReconLib.worker", makeWorker)
         self.job, self.standardized = "", Signal()
         self._cases, self._temporary, self._count = Path(casesFolder), "", 0
-        self._asked, self._case, self._error = "", "", None
+        self._stage, self._case, self._error = "", "", None  # the stage is DESCRIBE at the end of a calibration too
 
     def warmUp(self) -> None:
         """Start the worker, so that the first X-rays are not kept waiting; where it cannot be started, the first job says so."""
@@ -122,7 +122,7 @@ class PreparationLogic(WorkerLogic):
         if self.isRunning:
             raise InputError("Something is being done with the X-rays already.", "Wait until it is done, or cancel it.")
         self._requestId = self._readyWorker().request(kind, **payload)
-        self.job = self._asked = kind
+        self.job = self._stage = kind
 
     def _newFolder(self) -> str:
         if not self._temporary:
@@ -131,13 +131,13 @@ class PreparationLogic(WorkerLogic):
         return str(Path(self._temporary) / f"xrays_{self._count:03d}")
 
     def _takeResult(self, paths: dict[str, str]) -> None:
-        if self.job in (DESCRIBE, STANDARDIZE):
+        if self._stage in (DESCRIBE, STANDARDIZE):
             super()._takeResult(paths)
         else:
             self._describeAgain()
 
     def _endWith(self, error: SparseAnatomyError) -> None:
-        if self.job in (CALIBRATE, IMPORT) and error.kind != "cancelled":
+        if self._stage in (CALIBRATE, IMPORT) and error.kind != "cancelled":
             self._error = error
             self._describeAgain()
         else:
@@ -151,7 +151,7 @@ class PreparationLogic(WorkerLogic):
         except ResourceError as error:
             self._end(self.failed, error)
             return
-        self.job = DESCRIBE
+        self._stage = DESCRIBE
 
     def _addResult(self, paths: dict[str, str]) -> Adding:
         if self.job == STANDARDIZE:
@@ -163,7 +163,7 @@ class PreparationLogic(WorkerLogic):
         for folder in Path(self._temporary).iterdir():
             if folder != Path(paths["description"]).parent:
                 shutil.rmtree(folder, ignore_errors=True)
-        return Prepared(self._asked, self._error is None, case, frames)
+        return Prepared(self.job, self._error is None, case, frames)
 
     def _end(self, signal: Signal, outcome: Any) -> None:
         error, self._error = self._error, None

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,17 +45,13 @@ class ResultErrands:
     def bone(self, nodes: ResultNodes, thresholdPerMm: float, done: Callable[[PreparedBone, VoxelGrid], None], failed: Fail) -> None:
         """Compute the bone at another threshold."""
         out = self._newPath()
-
-        def take(_paths: dict[str, str]) -> None:
-            done(PreparedBone(out, grid.shape_kji, thresholdPerMm), grid)
-            shutil.rmtree(out, ignore_errors=True)
-
-        grid = self._askOfVolume("bone", nodes, Errand(take, failed), threshold_per_mm=thresholdPerMm, out=str(out))
+        errand = _answered(out, lambda: done(PreparedBone(out, grid.shape_kji, thresholdPerMm), grid), failed)
+        grid = self._askOfVolume("bone", nodes, errand, threshold_per_mm=thresholdPerMm, out=str(out))
 
     def compare(self, nodes: ResultNodes, view: str, kind: str, done: Callable[[Path], None], failed: Fail) -> None:
-        """Draw an X-ray: `kind` is measured, reprojected or difference."""
+        """Draw an X-ray: `kind` is measured, reprojected or difference; the picture is there until `done` returns."""
         out = self._newPath().with_suffix(".png")
-        errand = Errand(lambda _paths: done(out), failed)
+        errand = _answered(out, lambda: done(out), failed)
         self._recon.ask("compare", errand, result=nodes.resultFolder, view=view, picture=kind, out=str(out))
 
     def export(self, nodes: ResultNodes, name: str, kind: str, out: str, case: str | None, errand: Errand) -> None:
@@ -66,22 +63,22 @@ class ResultErrands:
     def device(self, wanted: str, done: Callable[[str], None], failed: Fail) -> None:
         """Ask which device is used, and why, in one sentence."""
         out = self._newPath()
-        self._recon.ask("device", Errand(lambda _paths: done(_read(out)["sentence"]), failed), wanted=wanted, out=str(out))
+        self._recon.ask("device", _answered(out, lambda: done(_read(out)["sentence"]), failed), wanted=wanted, out=str(out))
 
     def cards(self, done: Callable[[dict[str, str]], None], failed: Fail) -> None:
         """Ask for the names of the graphics cards that there are, by device."""
         out = self._newPath()
-        self._recon.ask("cards", Errand(lambda _paths: done(_read(out)), failed), out=str(out))
+        self._recon.ask("cards", _answered(out, lambda: done(_read(out)), failed), out=str(out))
 
     def region(self, case: str, done: Callable[[Nodes.Box], None], failed: Fail) -> None:
         """Ask for the box that is reconstructed where none is drawn."""
         out = self._newPath()
 
-        def take(_paths: dict[str, str]) -> None:
+        def take() -> None:
             values = _read(out)
             done(Nodes.Box(*(np.array(values[key], float) for key in ("center_lps_mm", "extent_mm", "direction"))))
 
-        self._recon.ask("region", Errand(take, failed), case=case, out=str(out))
+        self._recon.ask("region", _answered(out, take, failed), case=case, out=str(out))
 
     def forget(self) -> None:
         """Remove the volume that lies in the folder, as soon as no errand needs it: its scene is gone."""
@@ -145,6 +142,25 @@ class ResultErrands:
     def _newPath(self) -> Path:
         self._count += 1
         return self._base() / f"errand_{self._count:05d}"
+
+
+def _answered(out: Path, take: Callable[[], None], failed: Fail) -> Errand:
+    """Return an errand whose answer, the file or folder `out`, is taken and then removed."""
+
+    def done(_paths: dict[str, str]) -> None:
+        try:
+            take()
+        finally:
+            _remove(out)
+
+    return Errand(done, failed)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder; one that cannot be removed goes with the whole folder."""
+    shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        path.unlink()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class StandardizationSection:
 
     def update(self) -> None:
         """Let the user do what can be done now, and show the X-ray that is looked at."""
-        panel, isRunning = self._panel, self._panel.preparation.job == STANDARDIZE
+        panel, isRunning = self._panel, self._isRunning
         self.ui.tryStandardizationButton.text = _("Cancel") if isRunning else _("See what it does")
         self._usable.allow(self.ui.standardizeComboBox, panel.reasonNotToPrepare())
         self._usable.allow(self.ui.tryStandardizationButton, "" if isRunning else self._reasonNotToTry())
@@ -51,10 +51,14 @@ class StandardizationSection:
         self.ui.standardizationLabel.text = nothing or self._viewText(self._view())
         self._showPicture()
 
+    @property
+    def _isRunning(self) -> bool:
+        return self._panel.preparation.job == STANDARDIZE
+
     def _reasonNotToTry(self) -> str:
         panel = self._panel
-        if panel.prepared is None:
-            return _("Read the X-rays in step 1 first.")
+        if panel.reasonNotRead():
+            return panel.reasonNotRead()
         if panel.parameters.settings.standardize == "off":
             return _("The X-rays are not standardized: choose auto or on above.")
         return panel.reasonTooFew() or panel.reasonNotToPrepare() or ("" if isReady() else environmentSentence())
@@ -123,7 +127,7 @@ class StandardizationSection:
 
     def _onTryOrCancel(self, _checked: bool = False) -> None:
         panel = self._panel
-        if panel.preparation.isRunning:
+        if self._isRunning:
             self._isStopping = True
             panel.say(_("Stopping …"))
             panel.preparation.cancel()

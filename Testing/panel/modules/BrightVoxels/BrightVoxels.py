@@ -30,7 +30,7 @@ def registerSampleData():
     import SampleData
 
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
-        category="BrightVoxels", sampleName="BrightVoxelsRamp", customDownloader=lambda source: makeRamp()
+        category="BrightVoxels", sampleName="BrightVoxelsRamp", uris=[], fileNames=[], customDownloader=lambda source: makeRamp()
     )
 
 
