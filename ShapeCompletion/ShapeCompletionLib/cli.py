@@ -90,7 +90,7 @@ class Train:
     """Value of the structure in the segmentations."""
     title: str = ""
     """The prior's name for people, such as "Vertebra (thoracolumbar)"."""
-    trained_on: str = "Segmentations of the user's own."
+    trained_on: str = "Segmentations of the user."
     """What the segmentations are and where they come from, for the prior's card."""
     licence: str = ""
     """Licence of the weights, with the attribution that it asks for."""

@@ -90,6 +90,7 @@ def test_every_command_has_help_with_its_flags(capsys, monkeypatch, command):
     code, out, _ = run(capsys, command, "--help")
     assert code == 0
     assert [flag for flag in FLAGS[command] if not re.search(rf"{flag}\b", out)] == []
+    assert "'\"'" not in out  # a default with an apostrophe is shown as a shell would want it
 
 
 def test_help_lists_the_commands_and_needs_no_torch():
