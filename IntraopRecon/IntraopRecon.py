@@ -67,8 +67,7 @@ def registerSampleData() -> None:
     import SampleData
 
     icon = Path(__file__).parent / "Resources" / "Icons" / "IntraopRecon.png"
-    noFiles = {"uris": [], "fileNames": []}  # nothing is downloaded, but Slicer takes the length of both
-    shared = {"category": "SparseAnatomy", "thumbnailFileName": str(icon), **noFiles}
+    shared = {"category": "SparseAnatomy", "thumbnailFileName": str(icon), "uris": [], "fileNames": []}  # Slicer takes the lists' lengths
     for name, title in SAMPLES.items():
         SampleData.SampleDataLogic.registerCustomSampleDataSource(
             sampleName=title, customDownloader=lambda source, name=name: chooseSample(name), **shared
@@ -160,6 +159,8 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.timer.connect("timeout()", logic.poll)
         self.timer.start(POLL_INTERVAL_MS)
         self.ui.copyDetailsButton.connect("clicked(bool)", self.onCopyDetails)
+        for event in (slicer.mrmlScene.StartCloseEvent, slicer.mrmlScene.StartImportEvent):
+            self.addObserver(slicer.mrmlScene, event, self.onSceneChanging)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneClosed)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneChanged)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)
@@ -187,6 +188,10 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         forgetModules("IntraopReconLib", "SparseAnatomyLib")
         ScriptedLoadableModuleWidget.onReload(self)
 
+    def onSceneChanging(self, caller=None, event=None) -> None:
+        """Let the selectors lose what they show without a consequence, until the scene is closed or added to."""
+        self.panel.isSceneChanging = True
+
     def onSceneClosed(self, caller=None, event=None) -> None:
         """Begin anew: stop what runs for a scene that is gone."""
         self.logic.recon.cancel()
@@ -199,6 +204,7 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneChanged(self, caller=None, event=None) -> None:
         """Take the settings of the scene."""
+        self.panel.isSceneChanging = False
         self.panel.readScene()
         for section in self.sections:
             section.show()
@@ -206,7 +212,7 @@ class IntraopReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onNodeRemoved(self, caller=None, event=None) -> None:
         """Let go of a result that the user takes away."""
-        if self.nodes is not None and not slicer.mrmlScene.IsBatchProcessing():
+        if self.nodes is not None and not self.panel.isSceneChanging and not slicer.mrmlScene.IsBatchProcessing():
             self.panel.changed.emit()
 
     def onReadiness(self) -> None:

@@ -58,8 +58,7 @@ def registerSampleData() -> None:
     import SampleData
 
     icon = Path(__file__).parent / "Resources" / "Icons" / "ShapeCompletion.png"
-    noFiles = {"uris": [], "fileNames": []}  # nothing is downloaded, but Slicer takes the length of both
-    shared = {"category": "SparseAnatomy", "thumbnailFileName": str(icon), **noFiles}
+    shared = {"category": "SparseAnatomy", "thumbnailFileName": str(icon), "uris": [], "fileNames": []}  # Slicer takes the lists' lengths
     for path in Samples.sampleFiles():
         SampleData.SampleDataLogic.registerCustomSampleDataSource(
             sampleName=Samples.sampleTitle(path), customDownloader=lambda source, path=path: chooseSample(path), **shared
@@ -122,6 +121,8 @@ class ShapeCompletionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.installLine = InstallLine(self.ui.noticeLabel, self.moduleName, self.onReadiness)
         self.ui.completeButton.connect("clicked(bool)", self.onCompleteOrCancel)
         self.ui.copyDetailsButton.connect("clicked(bool)", self.onCopyDetails)
+        for event in (slicer.mrmlScene.StartCloseEvent, slicer.mrmlScene.StartImportEvent):
+            self.addObserver(slicer.mrmlScene, event, self.settingsSection.rest)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneClosed)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneChanged)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)

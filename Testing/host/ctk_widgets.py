@@ -120,7 +120,7 @@ class ctkCollapsibleGroupBox(QGroupBox):
 
 @stand_in
 class ctkPathLineEdit(QWidget):
-    """A path with a button that opens a file dialog; any text counts as valid where no name filters are set."""
+    """A path with a button that opens a file dialog; any text but none counts as valid where no name filters are set."""
 
     Dirs, Files, Drives, NoSymLinks, AllEntries = 0x1, 0x2, 0x4, 0x8, 0x7
     Readable, Writable, Executable, Hidden, NoDotAndDotDot, NoDot, NoDotDot = 0x10, 0x20, 0x40, 0x100, 0x1000, 0x2000, 0x4000
@@ -150,10 +150,11 @@ class ctkPathLineEdit(QWidget):
         return self._combo.lineEdit()
 
     def _on_text(self, text: str) -> None:
-        self.currentPathChanged.emit(text)
-        if not self._was_valid:
-            self._was_valid = True
-            self.validInputChanged.emit(True)
+        if text:  # that it was cleared, ctk does not tell as a path
+            self.currentPathChanged.emit(text)
+        if self._was_valid != bool(text):
+            self._was_valid = bool(text)
+            self.validInputChanged.emit(self._was_valid)
 
     def _path(self) -> str:
         return self._line().text()

@@ -101,7 +101,8 @@ class qMRMLNodeComboBox(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._scene, self._observer, self._combo, self._shown = None, Observer(self), QComboBox(self), ""
+        self._scene, self._observer, self._rebuilding = None, Observer(self), Observer(self)
+        self._combo, self._shown = QComboBox(self), ""
         self._options = dict.fromkeys(("showHidden", "noneEnabled", "editEnabled", "renameEnabled"), False)
         self._options |= dict.fromkeys(("showChildNodeTypes", "addEnabled", "removeEnabled", "selectNodeUponCreation"), True)
         self._types, self._hidden_types, self._none, self._base = [], [], "None", ""
@@ -148,6 +149,17 @@ class qMRMLNodeComboBox(QWidget):
             if node.GetID() not in known:
                 self._nodeAdded.emit(node)
 
+    def _follow(self) -> None:
+        """Follow single nodes; those of a scene that is being closed or imported come and go at its end, all at once."""
+        if not (self._scene.IsClosing() or self._scene.IsImporting()):
+            self._update()
+
+    def _rebuild(self) -> None:
+        """Take all rows out and in again, as Slicer does when a scene was closed or imported: the choice is lost, and that is told."""
+        self._combo.clear()
+        self._on_index()
+        self._update()
+
     def _on_index(self, _index: int = 0) -> None:
         shown = self._combo.currentData() or ""
         if shown != self._shown:
@@ -166,8 +178,10 @@ class qMRMLNodeComboBox(QWidget):
     def setMRMLScene(self, scene) -> None:
         self._scene = scene
         self.setEnabled(scene is not None)
-        events = (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent, scene.EndCloseEvent) if scene else ()
-        self._observer.watch(scene, events, self._update)
+        self._observer.watch(
+            scene, (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent) if scene else (), self._follow
+        )
+        self._rebuilding.watch(scene, (scene.EndCloseEvent, scene.EndImportEvent) if scene else (), self._rebuild)
         self._update()
 
     @invokable

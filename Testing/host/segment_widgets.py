@@ -48,27 +48,30 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
     def _on_node(self, node) -> None:
         if node is not self._node:
             self._node = node
-            self._observer.watch(node, (slicer.vtkSegmentation.SegmentAdded, slicer.vtkSegmentation.SegmentRemoved), self._populate)
+            kinds = slicer.vtkSegmentation
+            self._observer.watch(node, (kinds.SegmentAdded, kinds.SegmentRemoved, kinds.SegmentModified), self._populate)
             self._populate()
         self._currentNodeChanged.emit(node)
 
     def _populate(self) -> None:
         segmentation = self._node.GetSegmentation() if self._node is not None else None
         count = segmentation.GetNumberOfSegments() if segmentation else 0
+        ids = [segmentation.GetNthSegmentID(n) for n in range(count)]
+        first = ["None"] if self._nodes.property("noneEnabled") else []
+        self._segments.blockSignals(True)
         self._segments.clear()
         self._segments.setVisible(count > 0)
         self._message.setText("No node is selected" if segmentation is None else "No segments in segmentation")
         self._message.setVisible(count == 0)
-        if not count:
-            return
-        self._segments.blockSignals(True)
-        if self._nodes.property("noneEnabled"):
-            self._segments.addItem("None", "")
-        for n in range(count):
-            self._segments.addItem(segmentation.GetNthSegment(n).GetName(), segmentation.GetNthSegmentID(n))
-        self._segments.setCurrentIndex(-1)
+        for name in first if count else []:
+            self._segments.addItem(name, "")
+        for id in ids:
+            self._segments.addItem(segmentation.GetSegment(id).GetName(), id)
+        stays = self._segment in ids or (first and not self._segment)
+        self._segments.setCurrentIndex(self._segments.findData(self._segment) if stays else -1)
         self._segments.blockSignals(False)
-        self._segments.setCurrentIndex(1 if self._nodes.property("noneEnabled") else 0)
+        if count and not stays:
+            self._segments.setCurrentIndex(len(first))
 
     def _on_segment(self, index: int) -> None:
         if self._node is not None:

@@ -270,6 +270,15 @@ def test_a_scene_that_is_closed_while_poses_are_found(panel, running, beads, tmp
     assert panel.ui.statusLabel.text.startswith("Ready")
 
 
+def test_a_path_that_is_cleared_is_forgotten(panel):
+    open_step(panel.ui.calibrationButton)
+    for path, name in ((panel.ui.jigFilePath, "jigFile"), (panel.ui.poseFilePath, "poseFile"), (panel.ui.saveFolderPath, "saveFolder")):
+        path.setCurrentPath("something")
+        assert getattr(panel.parameters.settings, name) == "something"
+        path.setCurrentPath("")
+        assert getattr(panel.parameters.settings, name) == ""
+
+
 def test_a_saved_scene_restores_the_step(panel, running, solved, tmp_path):
     open_case(panel, solved)
     write(panel.ui.jigFilePath, "jig.mrk.json")

@@ -16,6 +16,7 @@ from Testing.host.values import unwrap
 
 from IntraopReconLib.host import ResultSection
 from SparseAnatomyLib.host import Nodes
+from SparseAnatomyLib.host.HeadlessScene import HeadlessScene
 from SparseAnatomyLib.host.SceneFiles import loadScene, saveScene
 
 NAME = "IntraopRecon"
@@ -200,6 +201,22 @@ def test_a_scene_with_a_result_a_jig_and_a_region_is_closed(shown, running):
     assert shown.parameters.jigNode is jig
     running.scene.Clear()
     begins_anew(shown, running)
+
+
+def test_a_scene_that_is_added_leaves_what_is_chosen(shown, running, tmp_path):
+    other, scene = tmp_path / "other.mrml", HeadlessScene().scene
+    scene.AddNewNodeByClass("vtkMRMLTextNode", "Note")
+    scene.Commit(str(other))
+    jig = Nodes.pointsNodeFromArray(running.scene, np.zeros((1, 3)), ["1"], "Jig")
+    region = running.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
+    region.CreateDefaultDisplayNodes()
+    shown.ui.jigSelector.setCurrentNode(jig)
+    shown.ui.regionSelector.setCurrentNode(region)
+    running.scene.SetURL(str(other))
+    running.scene.Import()
+    assert shown.parameters.jigNode is jig and shown.ui.jigSelector.currentNode() is jig
+    assert shown.parameters.regionNode is region and shown.ui.regionSelector.currentNode() is region
+    assert region.GetDisplayVisibility()
 
 
 def test_a_scene_that_is_closed_while_its_result_is_saved(shown, running, tmp_path):

@@ -15,6 +15,7 @@ from Testing.host.hands import click, wait_until
 from Testing.host.values import unwrap
 
 from ShapeCompletionLib.host.Outlines import addOutlines, readOutline
+from SparseAnatomyLib.host.HeadlessScene import HeadlessScene
 from SparseAnatomyLib.host.SceneFiles import loadScene, saveScene
 
 OLDER = Path(__file__).parent / "scenes" / "shape_completion_2026-11-21.mrb"
@@ -129,6 +130,38 @@ def test_warnings_come_back_with_a_scene_and_go_with_the_segment_that_they_are_o
     panel.ui.segmentSelector.setCurrentSegmentID(segmentId)
     assert panel.ui.warningsLabel.text == ""
     assert not panel.ui.statusLabel.text.startswith("Done")
+
+
+def test_a_segmentation_of_one_segment_needs_no_second_choice(panel, running):
+    running.scene.Clear()
+    node, segmentId = addOutlines(running.scene, outlined_labels(grid_of_ct()), grid_of_ct(), "other", "L4")
+    panel.ui.segmentSelector.setCurrentNode(node)
+    assert panel.parameters.settings.segmentId == segmentId
+    assert panel.ui.foundLabel.text == "5 axial slices, 8 mm apart"
+
+
+def test_a_scene_that_is_added_leaves_the_segment_and_the_settings(panel, running, tmp_path):
+    node, segmentId = panel.parameters.segmentationNode, panel.parameters.settings.segmentId
+    other = HeadlessScene()
+    other.scene.AddNewNodeByClass("vtkMRMLTextNode", "Note")
+    other.scene.Commit(str(tmp_path / "other.mrml"))
+    running.scene.SetURL(str(tmp_path / "other.mrml"))
+    running.scene.Import()
+    assert panel.parameters.segmentationNode is node and panel.ui.segmentSelector.currentNode() is node
+    assert panel.parameters.settings.segmentId == segmentId
+
+
+def test_colors_that_a_file_has_lost_come_back(panel, running):
+    complete(panel)
+    colors = panel.nodes.model.GetDisplayNode().GetColorNode()
+    assert not colors.GetHideFromEditors()
+    before = [colors.GetLookupTable().GetTableValue(n) for n in range(256)]
+    for n in range(256):
+        colors.SetColor(n, "", 0.0, 0.0, 0.0, 0.0)
+    panel.nodes = None
+    panel.updatePanel()
+    assert panel.nodes is not None
+    np.testing.assert_allclose([colors.GetLookupTable().GetTableValue(n) for n in range(256)], before)
 
 
 def test_a_scene_of_an_earlier_version_opens_and_goes_on(panel, running, tmp_path):

@@ -59,6 +59,12 @@ def run(logic: PreparationLogic, polls: int = 12) -> list[tuple[str, Any]]:
     return told
 
 
+def models(scene) -> list[str]:
+    """Return the models that are not hidden from the user's lists."""
+    nodes = [scene.GetNthNodeByClass(n, "vtkMRMLModelNode") for n in range(scene.GetNumberOfNodesByClass("vtkMRMLModelNode"))]
+    return [node.GetName() for node in nodes if not node.GetHideFromEditors()]
+
+
 def test_a_case_is_described_and_stands_in_the_scene_hidden(headless, tmp_path):
     worker = FakeWorker([described(tmp_path / "out")])
     logic = PreparationLogic(headless.scene, tmp_path / "cases", worker)
@@ -66,6 +72,8 @@ def test_a_case_is_described_and_stands_in_the_scene_hidden(headless, tmp_path):
     assert logic.job == DESCRIBE
     with pytest.raises(InputError, match="already"):
         logic.describe(["elsewhere"])
+    listed = []
+    headless.scene.AddObserver(headless.scene.NodeAddedEvent, lambda *_: listed.extend(models(headless.scene)))
     [(what, prepared)] = run(logic)
     assert (what, prepared.what, logic.job) == ("finished", DESCRIBE, "")
     assert worker.requests[0][1]["cases"] == str(tmp_path / "cases")
@@ -74,6 +82,7 @@ def test_a_case_is_described_and_stands_in_the_scene_hidden(headless, tmp_path):
     node = prepared.frames.planes["xrays/a.dcm"]
     assert not node.GetSaveWithScene()
     assert not node.GetDisplayVisibility()
+    assert listed == []  # Slicer's lists of data look when a node is added
     showFrames(headless.scene, prepared.frames, {"xrays/a.dcm"}, "xrays/a.dcm")
     assert node.GetDisplayVisibility()
     logic.close()

@@ -112,7 +112,7 @@ def test_the_prior_stays_loaded(host, segmentation, prior, tmp_path):
         answer = host.complete(segmentation, tmp_path / name, prior=str(fresh), config=config_to_json(CompletionConfig("inr")))
         assert answer["event"] == "result", answer
         reports.append(report_of(answer))
-    assert [report["prior"] for report in reports] == ["untrained", "untrained"]
+    assert [report["prior"] for report in reports] == ["fresh", "fresh"]
     assert reports[0]["inputs_sha256"]["prior"] == json.loads(prior.with_suffix(".json").read_text())["sha256"]
     assert 3 * reports[1]["seconds"]["prior file"] < reports[0]["seconds"]["prior file"]
 

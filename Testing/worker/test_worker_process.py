@@ -235,6 +235,8 @@ def test_a_giant_request_is_a_programmers_mistake(host):
 def test_inside_slicer_the_worker_runs_on_its_python(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/opt/Slicer/bin/SlicerApp-real")
     monkeypatch.setattr(ChildProcess.shutil, "which", lambda name: f"/opt/Slicer/bin/{name}")
+    assert ChildProcess.pythonExecutable() == "/opt/Slicer/bin/python-real"
+    monkeypatch.setattr(ChildProcess.shutil, "which", lambda name: {"PythonSlicer": "/opt/Slicer/bin/PythonSlicer"}.get(name))
     assert ChildProcess.pythonExecutable() == "/opt/Slicer/bin/PythonSlicer"
 
 

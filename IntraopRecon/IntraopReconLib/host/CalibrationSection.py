@@ -6,6 +6,7 @@ from typing import Any
 
 from SparseAnatomyLib.errors import SparseAnatomyError
 from SparseAnatomyLib.host.Environment import environmentSentence, isReady
+from SparseAnatomyLib.host.PathEdit import followPath
 from SparseAnatomyLib.host.PictureView import Edits, PictureView
 from SparseAnatomyLib.host.Translate import tr as _
 from SparseAnatomyLib.host.Usable import Usable
@@ -33,11 +34,11 @@ class CalibrationSection:
         logic.finished.connect(self._onPrepared)
         logic.failed.connect(self._onFailed)
         self.ui.jigSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._onJig)
-        self.ui.jigFilePath.connect("currentPathChanged(QString)", lambda path: self._keep(jigFile=path))
+        followPath(self.ui.jigFilePath, lambda path: self._keep(jigFile=path))
         self.ui.knownDistanceSpinBox.connect("valueChanged(double)", lambda value: self._keep(knownDistanceMm=float(value)))
         self.ui.calibrateButton.connect("clicked(bool)", self._onCalibrateOrCancel)
         self.ui.resetBeadsButton.connect("clicked(bool)", self._onReset)
-        self.ui.poseFilePath.connect("currentPathChanged(QString)", lambda path: self._keep(poseFile=path))
+        followPath(self.ui.poseFilePath, lambda path: self._keep(poseFile=path))
         self.ui.poseFolderButton.connect("clicked(bool)", self._onPoseFolder)
         self.ui.poseSystemComboBox.connect("currentTextChanged(QString)", lambda text: self._keep(poseSystem=text))
         self.ui.poseUnitComboBox.connect("currentTextChanged(QString)", lambda text: self._keep(poseUnit=text))
@@ -147,7 +148,7 @@ class CalibrationSection:
     # Finding and loading poses
 
     def _onJig(self, node: Any) -> None:
-        if not self._isShowing and not self._panel.scene.IsBatchProcessing():  # a scene that is being closed holds half of a result
+        if not self._isShowing and not self._panel.isSceneChanging:
             self._panel.parameters.jigNode = node
             self._panel.changed.emit()
 

@@ -39,8 +39,8 @@ def addFrames(scene, xrays: Sequence[ResultXray]) -> Adding:
         for xray in xrays:
             yield
             with added.step():
-                frames.planes[xray.name] = _helper(planeNode(scene, xray, xray.name))
-                frames.frusta[xray.name] = _helper(frustumNode(scene, xray, xray.name))
+                frames.planes[xray.name] = _helper(planeNode(scene, xray, xray.name, isHelper=True))
+                frames.frusta[xray.name] = _helper(frustumNode(scene, xray, xray.name, isHelper=True))
         yield REST
     return frames
 
@@ -69,6 +69,5 @@ def _helper(node):
     node.SetAttribute(_ATTRIBUTE, "1")
     for part in (node, node.GetDisplayNode()):
         part.SetSaveWithScene(False)
-    node.SetHideFromEditors(True)
     node.GetDisplayNode().SetVisibility(False)
     return node

@@ -49,6 +49,7 @@ class Panel:
         parameters: The settings of the scene.
         nodes: The result that is shown; None for none.
         error: What was said last, if it was an error.
+        isSceneChanging: Whether a scene is being closed or added to: what selectors then tell is not of the user's making.
         changed: Signal(): settings, nodes or what runs have changed.
     """
 
@@ -62,6 +63,7 @@ class Panel:
         self.parameters = ParameterNode(scene)
         self.nodes: ResultNodes | None = None
         self.error: SparseAnatomyError | None = None
+        self.isSceneChanging = False
         self.changed = Signal()
         self._isReadingQuiet = False
 

@@ -89,7 +89,7 @@ class ReconstructionSection:
 
     def _onRegion(self, node: Any) -> None:
         """Take another region, and show that one alone."""
-        if not self._isShowing and not self._panel.scene.IsBatchProcessing():
+        if not self._isShowing and not self._panel.isSceneChanging:
             before = self._panel.parameters.regionNode
             for region, visible in ((before, False), (node, True)):
                 if region is not None and region.GetDisplayNode() is not None:

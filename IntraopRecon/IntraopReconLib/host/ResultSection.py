@@ -12,6 +12,7 @@ from SparseAnatomyLib.grid import VoxelGrid
 from SparseAnatomyLib.host import Nodes
 from SparseAnatomyLib.host.Environment import environmentSentence, isReady, reasonWithout
 from SparseAnatomyLib.host.Folders import itemName
+from SparseAnatomyLib.host.PathEdit import followPath
 from SparseAnatomyLib.host.PictureView import PictureView
 from SparseAnatomyLib.host.SceneFiles import saveScene
 from SparseAnatomyLib.host.Translate import tr as _
@@ -58,7 +59,7 @@ class ResultSection:
         ui.comparisonKindComboBox.connect("currentIndexChanged(int)", self._onKind)
         ui.reportButton.connect("clicked(bool)", self._onReport)
         ui.formatComboBox.connect("currentIndexChanged(int)", self._onFormat)
-        ui.saveFolderPath.connect("currentPathChanged(QString)", self._onFolder)
+        followPath(ui.saveFolderPath, self._onFolder)
         ui.saveButton.connect("clicked(bool)", self._onSave)
 
     def show(self) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import SkipTest
 
 import slicer
 
 from IntraopReconLib.demo import sample_case
+from SparseAnatomyLib.host.Environment import environmentSentence, isReady
 
 from .ParameterNode import ParameterNode
 from .ResultNodes import ResultNodes
@@ -23,7 +25,12 @@ def reconstructInPanel(widget, resultFolder: Path) -> ResultNodes:
     Args:
         widget: The module's widget object.
         resultFolder: Where the result goes.
+
+    Raises:
+        SkipTest: Packages are missing, as before the first installation.
     """
+    if not isReady():
+        raise SkipTest(environmentSentence())
     ParameterNode(slicer.mrmlScene).update(caseFolder=str(sample_case(CASE)), resultFolder=str(resultFolder))
     widget.onSceneChanged()
     _wait(lambda: widget.panel.prepared is not None)

@@ -72,7 +72,8 @@ def addingXrays(scene, xrays: Sequence[ResultXray], parentFolder: int, added: Fo
 def setVisible(nodes: XrayNodes, visible: bool) -> None:
     """Show or hide planes, frusta and sources in 3D."""
     for node in (*nodes.planes, *nodes.frusta, nodes.sources):
-        node.GetDisplayNode().SetVisibility(visible)
+        if node.GetDisplayNode() is not None:  # it goes first where a user takes the node away
+            node.GetDisplayNode().SetVisibility(visible)
 
 
 def viewName(imageNode) -> str:
@@ -131,9 +132,9 @@ def _imageNode(scene, xray: ResultXray, name: str):
     return node
 
 
-def planeNode(scene, xray: ResultXray, name: str):
-    """Add a picture as a surface that is seen from the source's side only, hidden."""
-    node = Nodes.modelNodeFromPolyData(scene, planePolyData(xray), f"{name} plane")
+def planeNode(scene, xray: ResultXray, name: str, isHelper: bool = False):
+    """Add a picture as a surface that is seen from the source's side only, not shown yet; a helper is no data of the user's."""
+    node = Nodes.modelNodeFromPolyData(scene, planePolyData(xray), f"{name} plane", isHelper)
     display = node.GetDisplayNode()
     display.SetVisibility(False)
     display.SetActiveScalarName("X-ray")
@@ -145,8 +146,8 @@ def planeNode(scene, xray: ResultXray, name: str):
     return node
 
 
-def frustumNode(scene, xray: ResultXray, name: str):
-    """Add the lines from a source to the corners of its detector, hidden."""
+def frustumNode(scene, xray: ResultXray, name: str, isHelper: bool = False):
+    """Add the lines from a source to the corners of its detector, not shown yet; a helper is no data of the user's."""
     view = xray.geometry
     columns, rows = view.size_px
     corners = view.pixel_lps_mm(np.array([[0, 0], [columns, 0], [columns, rows], [0, rows]]) - 0.5)
@@ -157,7 +158,7 @@ def frustumNode(scene, xray: ResultXray, name: str):
     for line in lines:
         cells.InsertNextCell(2, line)
     polyData.SetLines(cells)
-    node = Nodes.modelNodeFromPolyData(scene, polyData, f"{name} frustum")
+    node = Nodes.modelNodeFromPolyData(scene, polyData, f"{name} frustum", isHelper)
     display = node.GetDisplayNode()
     display.SetVisibility(False)
     display.SetColor(*FRUSTUM_COLOR)

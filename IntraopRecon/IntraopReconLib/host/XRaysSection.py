@@ -11,6 +11,7 @@ import slicer
 from SparseAnatomyLib.errors import SparseAnatomyError
 from SparseAnatomyLib.host.Environment import environmentSentence, isReady
 from SparseAnatomyLib.host.Events import takeDrops
+from SparseAnatomyLib.host.PathEdit import followPath
 from SparseAnatomyLib.host.Translate import tr as _
 from SparseAnatomyLib.host.Usable import Usable
 
@@ -44,7 +45,7 @@ class XRaysSection:
         self._drops = takeDrops(self.ui.noticeLabel.parentWidget(), self._read, self._canRead)
         panel.preparation.finished.connect(self._onPrepared)
         panel.preparation.failed.connect(self._onFailed)
-        self.ui.caseFolderPath.connect("currentPathChanged(QString)", self._onFolder)
+        followPath(self.ui.caseFolderPath, self._onFolder)
         self.ui.readButton.connect("clicked(bool)", lambda _checked: self._read([panel.parameters.settings.caseFolder]))
         self.ui.dicomButton.connect("clicked(bool)", lambda _checked: self._onDicom())
         self.ui.showXraysCheckBox.connect("toggled(bool)", lambda checked: panel.keep(showXrays=checked))

@@ -117,14 +117,16 @@ class ChildProcess:
 
 
 def pythonExecutable() -> str:
-    """Return the Python that workers run on: this one, or PythonSlicer where this is the Slicer application.
+    """Return the Python that workers run on: this one, or Slicer's where this is the Slicer application.
+
+    Slicer starts its own scripts with python-real. PythonSlicer launches it: that hides how it ends, and may not pass its stdin on.
 
     Raises:
         ResourceError: There is none.
     """
     if Path(sys.executable or "").stem.lower().startswith("python"):
         return sys.executable
-    found = shutil.which("PythonSlicer")
+    found = shutil.which("python-real") or shutil.which("PythonSlicer")
     if found is None:
         raise ResourceError("Slicer's own Python (PythonSlicer) is missing.", "Install Slicer again.")
     return found

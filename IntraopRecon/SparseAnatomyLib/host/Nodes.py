@@ -112,9 +112,16 @@ def polyDataFromMesh(mesh: TriangleMesh, normals: np.ndarray | None = None) -> v
     return computed.GetOutput()
 
 
-def modelNodeFromPolyData(scene, polyDataLps: vtk.vtkPolyData, name: str):
-    """Add a model node with its display node; the poly data, lines or surface, is in LPS and copied."""
-    node = scene.AddNewNodeByClass("vtkMRMLModelNode", name)
+def modelNodeFromPolyData(scene, polyDataLps: vtk.vtkPolyData, name: str, isHidden: bool = False):
+    """Add a model node with its display node; the poly data, lines or surface, is in LPS and copied.
+
+    `isHidden` keeps it out of the user's lists of data, which look at that only when a node is added.
+    """
+    node = scene.CreateNodeByClass("vtkMRMLModelNode")
+    node.UnRegister(None)
+    node.SetName(name)
+    node.SetHideFromEditors(isHidden)
+    node = scene.AddNode(node)
     updateModelNode(node, polyDataLps)
     node.CreateDefaultDisplayNodes()
     return node

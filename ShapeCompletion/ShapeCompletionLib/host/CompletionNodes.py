@@ -133,6 +133,7 @@ def currentCompletion(scene, source, segmentId: str, known: CompletionNodes | No
         return None
     if known is not None and [known.segmentation, known.model, known.probability, known.nextSlice] == nodes:
         return known
+    _colorNode(scene)
     try:
         return CompletionNodes(*nodes, _readShape(*nodes[:3]))
     except (InputError, ValueError):
@@ -258,24 +259,24 @@ def _styleModel(scene, model) -> None:
 
 
 def _colorNode(scene):
-    """Return the colors of confidence, one node for the whole scene."""
+    """Return the colors of confidence, one node for the whole scene; one from a file, which may lack them, gets them again."""
     tag = "ShapeCompletionConfidence"
     node = scene.GetSingletonNode(tag, "vtkMRMLColorTableNode")
-    if node is not None:
-        return node
-    node = scene.CreateNodeByClass("vtkMRMLColorTableNode")
-    node.UnRegister(None)
-    node.SetSingletonTag(tag)
-    node.SetName("Confidence")
+    if node is None:
+        node = scene.CreateNodeByClass("vtkMRMLColorTableNode")
+        node.UnRegister(None)
+        node.SetSingletonTag(tag)
+        node.SetName("Confidence")
+        node = scene.AddNode(node)
     node.SetTypeToUser()
+    node.SetHideFromEditors(False)  # what is hidden, Slicer saves without its values
     node.SetNumberOfColors(_COLORS)
     places = np.linspace(0, 1, _COLORS)
     stops = [place for place, _ in CONFIDENCE_COLORS]
     channels = [np.interp(places, stops, [color[channel] for _, color in CONFIDENCE_COLORS]) for channel in range(3)]
     for index, color in enumerate(np.stack(channels, 1).tolist()):
         node.SetColor(index, f"{places[index]:.2f}", *color, 1.0)
-    node.SetHideFromEditors(True)
-    return scene.AddNode(node)
+    return node
 
 
 def _showNextSlice(scene, output, shape: CompletedShape):

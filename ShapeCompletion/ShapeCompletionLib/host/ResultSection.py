@@ -8,6 +8,7 @@ from typing import Any
 from ShapeCompletionLib.core.prior_card import PriorCard
 from SparseAnatomyLib.errors import SparseAnatomyError
 from SparseAnatomyLib.failures import explain
+from SparseAnatomyLib.host.PathEdit import followPath
 from SparseAnatomyLib.host.Translate import tr as _
 from SparseAnatomyLib.host.Usable import Usable
 
@@ -35,7 +36,7 @@ class ResultSection:
         self.ui.confidenceCheckBox.connect("toggled(bool)", self._onConfidence)
         self.ui.nextSliceCheckBox.connect("toggled(bool)", self._onNextSlice)
         self.ui.goToButton.connect("clicked(bool)", self._onGoTo)
-        self.ui.saveFolderPath.connect("currentPathChanged(QString)", self._onFolder)
+        followPath(self.ui.saveFolderPath, self._onFolder)
         self.ui.saveButton.connect("clicked(bool)", self._onSave)
 
     def show(self, parameters: ParameterNode, nodes: CompletionNodes | None, card: PriorCard | None) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from unittest import SkipTest
 
 import slicer
+
+from SparseAnatomyLib.host.Environment import environmentSentence, isReady
 
 from . import Samples
 from .CompletionNodes import CompletionNodes
@@ -18,7 +21,12 @@ def completeInPanel(widget) -> CompletionNodes:
 
     Args:
         widget: The module's widget object.
+
+    Raises:
+        SkipTest: Packages are missing, as before the first installation.
     """
+    if not isReady():
+        raise SkipTest(environmentSentence("completions"))
     Samples.chooseSample(slicer.mrmlScene, Samples.sampleFiles()[0])
     widget.onSceneChanged()
     assert "slices" in widget.ui.foundLabel.text, widget.ui.foundLabel.text

@@ -33,10 +33,10 @@ class SettingsSection:
         self.ui, self._onChanged, self._usable = ui, onChanged, Usable()
         self.parameters: ParameterNode | None = None
         self.cards = priorCards()
-        self._isShowing = False
+        self._isShowing = self._isResting = False
         self.ui.stepsHintLabel.text = _("One step is usually best: more rarely help, and take longer.")
         self.ui.priorComboBox.addItems([card.title for card in self.cards.values()])
-        self.ui.segmentSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._onSegment)
+        self.ui.segmentSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._onNode)
         self.ui.segmentSelector.connect("currentSegmentChanged(QString)", self._onSegment)
         self.ui.priorComboBox.connect("currentIndexChanged(int)", lambda index: self._keep(prior=list(self.cards)[index]))
         self.ui.methodComboBox.connect("currentTextChanged(QString)", lambda text: self._keep(method=text))
@@ -48,7 +48,7 @@ class SettingsSection:
         """Take the settings of a scene."""
         self.parameters = parameters
         settings, node = parameters.settings, parameters.segmentationNode
-        self._isShowing = True
+        self._isShowing, self._isResting = True, False
         try:
             self.ui.methodComboBox.setCurrentText(settings.method)
             if settings.prior in self.cards:
@@ -61,6 +61,10 @@ class SettingsSection:
         finally:
             self._isShowing = False
         self._onSegment()
+
+    def rest(self, _caller: Any = None, _event: Any = None) -> None:
+        """Keep nothing until the next `show`: while a scene is closed or added to, the selectors lose what they show."""
+        self._isResting = True
 
     def update(self, isRunning: bool) -> None:
         """Let the user do what can be done now, and say what the prior is."""
@@ -94,13 +98,25 @@ class SettingsSection:
             return _("Choose the segment in which you have outlined slices first.")
         return ""
 
+    def _onNode(self, node: Any) -> None:
+        """Take another segmentation, and its segment where it has but one: Slicer's selector begins with none."""
+        segmentation = None if node is None or self._isQuiet else node.GetSegmentation()
+        if segmentation is not None and segmentation.GetNumberOfSegments() == 1:
+            self.ui.segmentSelector.setCurrentSegmentID(segmentation.GetNthSegmentID(0))
+        self._onSegment()
+
     def _onSegment(self, _new: Any = None) -> None:
-        if not self._isShowing:
-            self.parameters.segmentationNode = self.ui.segmentSelector.currentNode()
-            self._keep(segmentId=self.ui.segmentSelector.currentSegmentID() or "")
+        if not self._isQuiet:
+            node = self.ui.segmentSelector.currentNode()
+            self.parameters.segmentationNode = node
+            self._keep(segmentId=(self.ui.segmentSelector.currentSegmentID() or "") if node is not None else "")
+
+    @property
+    def _isQuiet(self) -> bool:
+        return self._isShowing or self._isResting
 
     def _keep(self, **changes: Any) -> None:
-        if not self._isShowing:
+        if not self._isQuiet:
             self.parameters.update(**changes)
             self.find()
             self._onChanged()
