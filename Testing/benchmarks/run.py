@@ -63,7 +63,10 @@ def write_tables() -> None:
     """
     parts = {part: json.loads((RESULTS / f"{part}.json").read_text()) for part in PARTS if (RESULTS / f"{part}.json").exists()}
     if "shapes" in parts:
-        parts["shapes"]["priors"] = [vars(card) for card in available_priors()]  # they may be newer than the results
+        measured = {prior["name"]: prior["steps"] for prior in parts["shapes"].get("priors", [])}
+        cards = available_priors()
+        parts["shapes"]["priors"] = [vars(card) for card in cards]
+        parts["shapes"]["newer"] = [card.name for card in cards if measured.get(card.name) != card.steps]
     _write(RESULTS / "benchmark.md", table.markdown(parts) + "".join(f"\n{text}\n" for text in shape_tables.markdown(parts)))
     table.fill_readme(REPOSITORY / "README.md", table.readme_section(parts))
     if section := shape_tables.readme_section(parts):

@@ -271,6 +271,8 @@ def test_tables_show_what_was_measured():
     for block in text.split("\n\n"):
         assert len({line.count("|") for line in block.splitlines()}) == 1
     assert "Vertebra" in tables.readme_section({"shapes": part()})
+    assert "earlier priors" not in tables.readme_section({"shapes": part()})
+    assert "those that ship: vertebra." in tables.readme_section({"shapes": part() | {"newer": ["vertebra"]}})
     assert tables.readme_section({}) == ""
 
 

@@ -41,6 +41,7 @@ _CARDS = (
     "The priors that come along, on patients left out of their training: one optimization step, empty planes known, mean over all offsets "
     "of the slices in steps of 2 mm; from their cards."
 )
+_TRANSFER = "Anatomy that the prior never saw, every 8 mm (Dice; *unseen* are sacrum and pelvis)."
 _COMPARED = "The methods side by side, each trained for two minutes only:"
 
 
@@ -51,10 +52,9 @@ def readme_section(parts: dict[str, dict[str, Any]]) -> str:
         part = parts["shapes"]
         texts += [_CARDS, prior_table(part.get("priors", [])), _COMPARED, detailed_table(part), legend(part)]
         if part.get("transfer"):
-            texts += [
-                "Anatomy that the prior never saw, every 8 mm (Dice; *unseen* are sacrum and pelvis; priors as of the commit below):",
-                transfer_table(part["transfer"]),
-            ]
+            newer = ", ".join(part.get("newer", []))
+            since = f" Measured with earlier priors, trained for fewer steps than those that ship: {newer}." if newer else ""
+            texts += [f"{_TRANSFER}{since}", transfer_table(part["transfer"])]
         texts.append(provenance_line(part["provenance"]))
     if "shapes_timing" in parts:
         texts += [timing_text(parts["shapes_timing"]), provenance_line(parts["shapes_timing"]["provenance"])]
