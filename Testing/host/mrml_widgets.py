@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import shiboken6
@@ -26,23 +27,26 @@ class Observer:
     def __init__(self, owner: QWidget) -> None:
         self._owner = weakref.ref(owner)
         self._observed: list[tuple[Any, int]] = []
+        self._function: Callable[[], None] | None = None
 
     def watch(self, target: Any, events: tuple[Any, ...], function) -> None:
         """Observe these events of a target, or nothing where it is None, instead of what was observed before."""
         self.stop()
         if target is not None:
-            self._observed = [(target, target.AddObserver(event, lambda *_args: self._call(function))) for event in events]
+            self._function = function
+            self._observed = [(target, target.AddObserver(event, self._called)) for event in events]
 
-    def _call(self, function) -> None:
-        owner = self._owner()
+    def _called(self, *_args) -> None:
+        """Pass an event on. No closure: garbage collection clears those before the scene they observe, which calls them once more."""
+        owner = self._owner() if hasattr(self, "_owner") else None
         if owner is None or not shiboken6.isValid(owner):
             self.stop()
             return
         with guarded():
-            function()
+            self._function()
 
     def stop(self) -> None:
-        for target, tag in self._observed:
+        for target, tag in getattr(self, "_observed", []):
             target.RemoveObserver(tag)
         self._observed = []
 
