@@ -63,7 +63,7 @@ def write_tables() -> None:
     """
     parts = {part: json.loads((RESULTS / f"{part}.json").read_text()) for part in PARTS if (RESULTS / f"{part}.json").exists()}
     if "shapes" in parts:
-        measured = {prior["name"]: prior["steps"] for prior in parts["shapes"].get("priors", [])}
+        measured = {prior["name"]: prior.get("steps") for prior in parts["shapes"].get("priors", [])}
         cards = available_priors()
         parts["shapes"]["priors"] = [vars(card) for card in cards]
         parts["shapes"]["newer"] = [card.name for card in cards if measured.get(card.name) != card.steps]
