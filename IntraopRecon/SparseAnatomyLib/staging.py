@@ -115,8 +115,9 @@ def write_together(out: Path, names: Sequence[str], write: Callable[[Path], None
     try:
         out.mkdir(parents=True, exist_ok=True)
         for other in out.glob(f"{_STAGING}*{_PARTIAL}"):
-            if time.time() - other.stat().st_mtime > _LEFT_BEHIND_S:
-                shutil.rmtree(other, ignore_errors=True)
+            with suppress(FileNotFoundError):  # another run may be done with it by now
+                if time.time() - other.stat().st_mtime > _LEFT_BEHIND_S:
+                    shutil.rmtree(other, ignore_errors=True)
         staging = Path(tempfile.mkdtemp(prefix=_STAGING, suffix=_PARTIAL, dir=out))
         write(staging)
         _replace(staging, out, names, obsolete)

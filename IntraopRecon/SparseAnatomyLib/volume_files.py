@@ -52,7 +52,7 @@ def name_of(path: Path) -> str:
 
 
 def voxel_file(path: Path) -> Path | None:
-    """Return the file that holds a volume's voxels where its header names another one; None where they are in the file itself."""
+    """Return the other file of a volume in two, such as that of the voxels for a header; None where all is in one file."""
     name = path.name.lower()
     try:
         if name.endswith((".nrrd", ".nhdr")):

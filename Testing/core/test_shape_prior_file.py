@@ -271,7 +271,7 @@ def test_a_prior_that_was_renamed_is_found_by_its_new_name(tmp_path, monkeypatch
 
 
 def test_a_card_comes_back_as_it_was(tmp_path):
-    card = PriorCard("card", "Title", "What.", "CC-BY-4.0", 64.0, "ab", 12.5, 7, "train", {"axial 8 mm": {"dice inr": 0.9}})
+    card = PriorCard("card", "Tïtle", "What.", "CC-BY-4.0", 64.0, "ab", 12.5, 7, "train", {"axial 8 mm": {"dice inr": 0.9}})
     (tmp_path / "card.json").write_text(card.to_json(), encoding="utf-8")
     assert read_card(tmp_path / "card.json") == card
 
